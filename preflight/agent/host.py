@@ -1,0 +1,106 @@
+"""What the agent reads of its node before anything is sent: /proc and rtnetlink, nothing else."""
+
+import posix
+import sys
+
+from preflight.agent.netlink import Netlink
+
+_LISTEN = b"0A"
+_MAX_READ = 1 << 24
+
+
+def read(path: str) -> bytes:
+    """A file of /proc, empty where it does not exist."""
+    try:
+        fd = posix.open(path, posix.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        out = b""
+        while len(out) < _MAX_READ:
+            piece = posix.read(fd, 1 << 16)
+            if not piece:
+                break
+            out += piece
+        return out
+    finally:
+        posix.close(fd)
+
+
+def owned_udp_ports(wanted: "set[int]") -> "list[int]":
+    """Which of `wanted` somebody owns, a kernel tunnel device included."""
+    found = set()
+    for name in ("udp", "udp6"):
+        found |= local_ports(read("/proc/net/" + name), None)
+    return sorted(found & wanted)
+
+
+def listening_tcp_ports(wanted: "set[int]") -> "list[int]":
+    """Which of `wanted` somebody listens on."""
+    found = set()
+    for name in ("tcp", "tcp6"):
+        found |= local_ports(_listeners("/proc/net/" + name), _LISTEN)
+    return sorted(found & wanted)
+
+
+def _listeners(path: str) -> bytes:
+    # The kernel lists listeners first; a node with 100,000 connections need not list those.
+    try:
+        fd = posix.open(path, posix.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        out = b""
+        while len(out) < _MAX_READ:
+            piece = posix.read(fd, 1 << 14)
+            if not piece:
+                break
+            out += piece
+            last = out.rsplit(b"\n", 2)[-2].split() if out.count(b"\n") > 1 else []
+            if len(last) > 3 and last[3] not in (_LISTEN, b"st"):
+                break
+        return out
+    finally:
+        posix.close(fd)
+
+
+def local_ports(table: bytes, state: "bytes | None") -> "set[int]":
+    """The local ports of a /proc/net/{tcp,udp} table, of sockets in `state` where that is given."""
+    ports = set()
+    for line in table.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 3 and (state is None or fields[3] == state):
+            port = fields[1].rpartition(b":")[2]
+            if len(port) == 4:
+                try:
+                    ports.add(int(port, 16))
+                except ValueError:
+                    continue
+    return ports
+
+
+def echo_ignored() -> "list[int]":
+    """The families whose echo requests this node's sysctls tell it to ignore."""
+    paths = {
+        4: "/proc/sys/net/ipv4/icmp_echo_ignore_all",
+        6: "/proc/sys/net/ipv6/icmp/echo_ignore_all",
+    }
+    return [family for family, path in paths.items() if read(path).strip() not in (b"", b"0")]
+
+
+def identity() -> "dict[str, object]":
+    """The interpreter's and the kernel's version."""
+    return {
+        "python": "%d.%d.%d" % sys.version_info[:3],
+        "kernel": posix.uname().release,
+    }
+
+
+def absent(addresses: "list[bytes]") -> "list[bytes]":
+    """Which of `addresses` (packed) are not on this node."""
+    netlink = Netlink()
+    try:
+        here = netlink.addresses()
+    finally:
+        netlink.close()
+    return [a for a in addresses if a not in here]

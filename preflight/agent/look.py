@@ -1,0 +1,187 @@
+"""One look: what this node has to send and to expect, and what has been seen of it so far.
+
+A look is a list of cells; a cell is one probe over one family, to the peers in `out` and from the
+peers in `in`. What a vantage point saw of one cell and peer is a bit set over the probe's sequence
+numbers, kept at slot `cell * peers + peer`. `slot << 6 | sequence` is the place of one probe.
+"""
+
+import _socket as socket
+
+from preflight.agent import packets
+from preflight.agent.packets import TCP, UDP, Template
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from preflight.agent.packets import Patcher
+
+OUT = ("sent", "left", "returned", "received")  # watched at the source of a cell
+IN = ("arrived", "accepted", "answered")  # watched at its destination
+KINDS = ("received_rst", "received_syn_ack", "answered_rst", "answered_syn_ack")
+_PROOFS = ("accepted", "received")
+
+
+class Run:
+    """What holds for all looks of a run: who this node is, who its peers are, what is probed."""
+
+    def __init__(self, key: bytes, me: int, addresses: "dict[int, list[str]]") -> None:
+        self.key = key
+        self.me = me
+        self.addresses = addresses  # family -> address of each peer, "" where it has none
+        self.peers = max(map(len, addresses.values()))
+        self.tag = packets.run_tag(key)
+        self.ident = packets.run_ident(key)
+        self.numbers = {
+            family: {_packed(family, a): i for i, a in enumerate(known) if a}
+            for family, known in addresses.items()
+        }
+
+
+def _packed(family: int, address: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET if family == 4 else socket.AF_INET6, address)
+
+
+class Cell:
+    """One probe over one family, as this node has to send and expect it."""
+
+    def __init__(self, number: int, fields: "dict[str, Any]") -> None:
+        self.number = number
+        self.probe: int = fields["probe"]
+        self.family: int = fields["family"]
+        self.protocol: int = fields["protocol"]
+        self.port: int = fields["port"]
+        self.count: int = fields["count"]
+        self.full: int = fields["full"]
+        self.flows: int = fields["flows"]
+        self.gap: float = fields["gap"]
+        self.out: list[int] = fields["out"]
+        self.come: list[int] = fields["in"]
+        self.sends_to = set(self.out)
+        self.inert: set[int] = set(fields["inert"])
+        self.plain = Template.of(fields["template"])
+        self.harmless = Template.of(fields["harmless"])
+        self.planned = (1 << self.count) - 1
+        self.two_way = self.protocol != UDP
+        self.width = 4 if self.protocol == TCP else packets.TOKEN
+
+    def firsts(self, key: bytes, look: int, pair: "tuple[int, int]") -> "list[int]":
+        """The source port, or ICMP sequence number, of each probe of a pair."""
+        if self.protocol == UDP:
+            ports = packets.udp_ports(key, self.family, self.probe, pair, self.flows)
+            return [ports[i % self.flows] for i in range(self.count)]
+        if self.protocol == TCP:
+            return packets.tcp_ports(key, look, self.family, self.probe, pair, self.count)
+        return list(range(1, self.count + 1))
+
+
+class Flight:
+    """The probes of one cell to one peer, ready to be patched and sent."""
+
+    __slots__ = ("address", "firsts", "full", "peer", "slot", "small", "tokens")
+
+    def __init__(
+        self, slot: int, peer: int, address: str, firsts: "list[int]", tokens: "list[bytes]"
+    ) -> None:
+        self.slot = slot
+        self.peer = peer
+        self.address = address
+        self.firsts = firsts
+        self.tokens = tokens
+        self.small: Patcher | None = None
+        self.full: Patcher | None = None
+
+
+class Look:
+    """The state of one look."""
+
+    def __init__(self, run: Run, frame: "dict[str, Any]") -> None:
+        self.run = run
+        self.number: int = frame["number"]
+        self.rate: float = frame["rate"]
+        self.taps: bool = frame["taps"]
+        self.settle: bool = frame["settle"]
+        cells = frame["cells"]
+        self.cells = [Cell(i, fields) for i, fields in enumerate(cells)]
+        self.seen = {v: [0] * (len(cells) * run.peers) for v in OUT + IN + KINDS}
+        self.missing = 0  # proofs that have not come in yet
+        self.sent_at: dict[int, float] = {}  # place -> seconds since the epoch
+        self.rtt: dict[int, float] = {}  # slot -> least seconds
+        self.send_errors: dict[tuple[int, int], int] = {}  # slot, errno -> bit set
+        self.errors: dict[int, tuple[str, int, int]] = {}  # slot -> sender, type, code
+        self.sources: dict[int, str] = {}  # slot -> a sender that is not the peer's address
+        self.lost: set[tuple[str, int]] = set()  # vantage, cell: not watched
+        self.requests: dict[bytes, int] = {}  # what peers send: token -> place
+        self.own: dict[bytes, int] = {}  # what we send: token -> place
+        self.request_flows: dict[tuple[str, int, int], int] = {}
+        self.own_flows: dict[tuple[str, int, int], int] = {}
+        self.quoted: dict[tuple[int, int, int], Cell] = {}
+        self.flights: dict[int, list[Flight]] = {}  # cell -> one for each peer in `out`
+        for cell in self.cells:
+            self.quoted[(cell.family, cell.protocol, cell.port)] = cell
+            self._expect(cell)
+            self.flights[cell.number] = [self._flight(cell, peer) for peer in self._turn(cell.out)]
+
+    def _turn(self, peers: "list[int]") -> "list[int]":
+        # From this node on, so that not every node begins with the same destination.
+        return sorted(peers, key=lambda peer: (peer - self.run.me) % self.run.peers)
+
+    def _expect(self, cell: Cell) -> None:
+        run = self.run
+        addresses = run.addresses[cell.family]
+        for peer in cell.come:
+            pair = (peer, run.me)
+            start = (cell.number * run.peers + peer) << 6
+            tokens = packets.tokens(run.key, self.number, cell.family, cell.probe, pair, cell.count)
+            for i, token in enumerate(tokens):
+                self.requests[token[: cell.width]] = start + i
+            if cell.protocol == TCP:
+                for i, port in enumerate(cell.firsts(run.key, self.number, pair)):
+                    self.request_flows[(addresses[peer], port, cell.port)] = start + i
+            self.missing += cell.count
+
+    def _flight(self, cell: Cell, peer: int) -> Flight:
+        run = self.run
+        pair = (run.me, peer)
+        slot = cell.number * run.peers + peer
+        flight = Flight(
+            slot,
+            peer,
+            run.addresses[cell.family][peer],
+            cell.firsts(run.key, self.number, pair),
+            packets.tokens(run.key, self.number, cell.family, cell.probe, pair, cell.count),
+        )
+        if cell.two_way or self.taps:
+            for i, token in enumerate(flight.tokens):
+                self.own[token[: cell.width]] = slot << 6 | i
+        if cell.protocol == TCP:
+            for i, port in enumerate(flight.firsts):
+                self.own_flows[(flight.address, port, cell.port)] = slot << 6 | i
+        if cell.two_way:
+            self.missing += cell.count
+        return flight
+
+    def cell_of(self, slot: int) -> Cell:
+        """The cell that a slot belongs to."""
+        return self.cells[slot // self.run.peers]
+
+    def sight(self, vantage: str, place: int) -> bool:
+        """The probe at `place` was seen at `vantage`; True where that is news."""
+        seen = self.seen[vantage]
+        slot, bit = place >> 6, 1 << (place & 63)
+        if seen[slot] & bit:
+            return False
+        seen[slot] |= bit
+        if vantage in _PROOFS:
+            self.missing -= 1
+        return True
+
+    def error(self, slot: int, sender: str, kind: int, code: int) -> None:
+        """An ICMP error quotes a probe of `slot`; a port-unreachable tells less than any other."""
+        known = self.errors.get(slot)
+        if known is None or _port_unreachable(self.cell_of(slot), known):
+            self.errors[slot] = (sender, kind, code)
+
+
+def _port_unreachable(cell: Cell, error: "tuple[str, int, int]") -> bool:
+    return error[1:] == ((3, 3) if cell.family == 4 else (1, 4))

@@ -1,0 +1,245 @@
+"""The agent's life: take the streams, say hello, look when told, end when nobody is there.
+
+It listens on no port, writes no file, and has nothing to undo: its sockets go with the process. An
+alarm that only the controller's sign of life puts off ends it also where it is stuck in a write.
+"""
+
+import _signal
+import _socket as socket
+import posix
+import select
+import sys
+from time import monotonic
+
+from preflight import wire
+from preflight.agent import host
+from preflight.agent.bpf import Filters
+from preflight.agent.look import Look, Run
+from preflight.agent.packets import TCP, UDP, run_ident, run_tag
+from preflight.agent.report import AT_DEVICES, report
+from preflight.agent.route import Routes
+from preflight.agent.send import Sender
+from preflight.agent.sockets import PROTOCOLS, RawSocket
+from preflight.agent.watch import Watcher
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_TICK_S = 0.001  # poll's own
+_BUFFER = 4 << 20  # bytes; the default kept 256 of 980 probes that arrived together
+
+
+class GoneError(Exception):
+    """The controller closed our standard input."""
+
+
+class Agent:
+    """One node's agent."""
+
+    def __init__(self, incoming: int, outgoing: int) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._rest = b""
+        self._frames: list[dict[str, Any]] = []
+        self._raw: list[RawSocket] = []
+        self._poll = select.poll()
+        self._poll.register(incoming, select.POLLIN)
+        self._watching: dict[int, Any] = {}
+        self._drain: float | None = None
+        self._setup: dict[str, Any] = {}
+        self._own: dict[int, str] = {}
+
+    def serve(self) -> None:
+        """Until the controller goes."""
+        while True:
+            frame = self._next()
+            kind = frame["t"]
+            if kind == "setup":
+                self._say(self._hello(frame))
+            elif kind == "load":
+                sys.modules["preflight.agent"].load(frame["modules"])  # type: ignore[attr-defined]
+            elif kind == "peers":
+                addresses = {int(f): a for f, a in frame["addresses"].items()}
+                self._run = Run(self._key, self._setup["me"], addresses)
+            elif kind == "look":
+                self._look(Look(self._run, frame))
+
+    # --- the node
+
+    def _hello(self, setup: "dict[str, Any]") -> "dict[str, Any]":
+        self._setup = setup
+        self._key = bytes.fromhex(setup["key"])
+        self._own = {int(family): a for family, a in setup["own"].items()}
+        self._offsets = {int(port): offset for port, offset in setup["udp"].items()}
+        hello: dict[str, Any] = {"t": "hello", "state": "ok", "reason": None}
+        hello.update(host.identity())
+        try:
+            self._open(setup)
+        except PermissionError:
+            hello["state"] = "no-privilege"
+            return hello
+        packed = {_packed(f, a): a for f, a in self._own.items()}
+        hello["absent"] = [packed[a] for a in host.absent(list(packed))]
+        hello["udp"] = host.owned_udp_ports(set(self._offsets))
+        hello["tcp"] = host.listening_tcp_ports(set(setup["tcp"]))
+        hello["echo_ignored"] = host.echo_ignored()
+        return hello
+
+    def _open(self, setup: "dict[str, Any]") -> None:
+        tag, ident = run_tag(self._key), run_ident(self._key)
+        filters = Filters(self._offsets, setup["tcp"], setup["echo"], tag, ident)
+        for family in self._own:
+            for protocol in PROTOCOLS[family]:
+                needed = {UDP: bool(self._offsets), TCP: bool(setup["tcp"])}.get(protocol, True)
+                if needed:
+                    self._raw.append(RawSocket(family, protocol, filters, _BUFFER))
+        self._filters = filters
+        self._routes = Routes()
+        self._sender = Sender(tag, ident, self._own, self._routes)
+
+    # --- a look
+
+    def _look(self, look: "Look") -> None:
+        watcher = Watcher(look, self._offsets)
+        tap = None
+        for raw in self._raw:
+            self._watch(raw, lambda raw=raw: watcher.read(raw))
+        self._drain = None
+        try:
+            if look.taps:
+                tap = self._tap(look)
+                self._watch(tap, tap.read)
+                self._say({"t": "ready", "number": look.number})
+                self._await("go")
+            self._sender.run(look, self._idle)
+            self._say({"t": "sent", "number": look.number})
+            while not self._over(look):
+                self._watch_once(1 if self._drain is None else self._drain - monotonic() + _TICK_S)
+            for read in list(self._watching.values()):
+                read()
+            self._lost(look, tap)
+            out = report(look)
+            if tap is not None:
+                out["neighbours"] = self._silent(look)
+        finally:
+            for fd in list(self._watching):
+                self._poll.unregister(fd)
+            self._watching.clear()
+            if tap is not None:
+                tap.close()
+        self._say(out)
+
+    def _tap(self, look: "Look") -> "Any":
+        from preflight.agent.taps import Tap
+
+        return Tap(look, self._filters, self._offsets, _BUFFER)
+
+    def _over(self, look: "Look") -> bool:
+        if self._drain is not None and monotonic() >= self._drain:
+            return True
+        if look.missing > 0 or look.settle:
+            return False
+        return self._drain is not None or not look.taps
+
+    def _lost(self, look: "Look", tap: "Any") -> None:
+        everywhere = range(len(look.cells))
+        if tap is not None and tap.lost():
+            look.lost |= {(vantage, c) for vantage in AT_DEVICES for c in everywhere}
+        for raw in self._raw:
+            if raw.lost():
+                for cell in look.cells:
+                    if (cell.family, cell.protocol) == (raw.family, raw.protocol):
+                        look.lost |= {("accepted", cell.number), ("received", cell.number)}
+
+    def _silent(self, look: "Look") -> "list[list[int]]":
+        """[cell, peer] where nothing left because the next hop does not answer."""
+        from preflight.agent.taps import silent_neighbours
+
+        silent = silent_neighbours()
+        out = []
+        for cell in look.cells:
+            for flight in look.flights[cell.number]:
+                if look.seen["left"][flight.slot] != look.seen["sent"][flight.slot]:
+                    route = self._routes.to(cell.family, flight.address)
+                    if (route.device, route.gateway) in silent:
+                        out.append([cell.number, flight.peer])
+        return out
+
+    # --- the streams
+
+    def _watch(self, sock: "Any", read: "Any") -> None:
+        self._watching[sock.fileno()] = read
+        self._poll.register(sock.fileno(), select.POLLIN)
+
+    def _idle(self, seconds: float) -> bool:
+        """Watch for so long, at least once; False where the look is to end now."""
+        end = monotonic() + seconds
+        while True:
+            self._watch_once(end - monotonic())
+            if self._drain is not None:
+                return False
+            if end - monotonic() < _TICK_S:
+                return True
+
+    def _watch_once(self, seconds: float) -> None:
+        for fd, _ in self._poll.poll(max(int(seconds * 1000), 0)):
+            if fd == self._incoming:
+                self._hear()
+            else:
+                self._watching[fd]()
+
+    def _next(self) -> "dict[str, Any]":
+        while not self._frames:
+            self._poll.poll()
+            self._hear()
+        return self._frames.pop(0)
+
+    def _await(self, kind: str) -> None:
+        while self._next()["t"] != kind:
+            pass
+
+    def _hear(self) -> None:
+        data = posix.read(self._incoming, 1 << 16)
+        if not data:
+            raise GoneError
+        _signal.alarm(wire.SILENCE_S)
+        lines = (self._rest + data).split(b"\n")
+        self._rest = lines.pop()
+        for line in lines:
+            frame = wire.decode_trusted(line)
+            if frame["t"] == "drain":
+                self._drain = monotonic() + frame["wait"]
+            elif frame["t"] != "beat":
+                self._frames.append(frame)
+
+    def _say(self, frame: "dict[str, Any]") -> None:
+        data = wire.encode(frame)
+        while data:
+            data = data[posix.write(self._outgoing, data) :]
+
+
+def _packed(family: int, address: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET if family == 4 else socket.AF_INET6, address)
+
+
+def start(run: str) -> None:
+    """Run an agent on standard input and output, and end the process with it."""
+    _signal.alarm(wire.SILENCE_S)
+    outgoing = posix.dup(1)
+    posix.dup2(2, 1)  # a stray print may not corrupt the frames
+    posix.write(outgoing, wire.marker(run))
+    code = 0
+    try:
+        Agent(0, outgoing).serve()
+    except (GoneError, BrokenPipeError):
+        pass
+    except Exception as error:  # noqa: BLE001 - the last line of stderr is what the user is told
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        where = "%s:%d" % (trace.tb_frame.f_code.co_filename, trace.tb_lineno) if trace else "?"
+        text = "agent: %s: %s (%s)\n" % (type(error).__name__, error, where)
+        posix.write(2, text.encode("utf-8", "replace"))
+        code = 99
+    posix._exit(code)  # noqa: SLF001 - no interpreter shutdown: nothing to flush

@@ -1,0 +1,104 @@
+"""The node's addresses and routes, from rtnetlink (linux/rtnetlink.h), with no library.
+
+Only what probing itself needs; everything else about a node is a fact, and read elsewhere.
+"""
+
+import _socket as socket
+import struct
+
+RTM_NEWLINK, RTM_GETLINK = 16, 18
+RTM_NEWADDR, RTM_GETADDR = 20, 22
+RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLM_F_REQUEST, NLM_F_DUMP = 1, 0x300
+
+IFA_ADDRESS, IFA_LOCAL = 1, 2
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_VIA = 1, 4, 5, 7, 18
+NETLINK_ROUTE = 0
+
+_HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+
+
+def attributes(data: bytes) -> "dict[int, bytes]":
+    """The rtattr list at the end of a message; what is cut short is left out."""
+    out = {}
+    at = 0
+    while at + 4 <= len(data):
+        size, kind = _ATTRIBUTE.unpack_from(data, at)
+        if size < 4 or at + size > len(data):
+            break
+        out[kind & 0x3FFF] = data[at + 4 : at + size]
+        at += (size + 3) & ~3
+    return out
+
+
+def messages(data: bytes) -> "list[tuple[int, bytes]]":
+    """The (type, payload) of each netlink message in a datagram."""
+    out = []
+    at = 0
+    while at + 16 <= len(data):
+        size, kind = _HEADER.unpack_from(data, at)[:2]
+        if size < 16 or at + size > len(data):
+            break
+        out.append((kind, data[at + 16 : at + size]))
+        at += (size + 3) & ~3
+    return out
+
+
+class Netlink:
+    """One rtnetlink socket. Raises OSError where the kernel says no."""
+
+    def __init__(self) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_ROUTE)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self._socket.settimeout(2)
+        self._socket.bind((0, 0))
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
+
+    def ask(self, kind: int, payload: bytes, dump: bool = False) -> "list[tuple[int, bytes]]":
+        """One request's answer; a dump's answers up to its end."""
+        flags = NLM_F_REQUEST | (NLM_F_DUMP if dump else 0)
+        self._socket.send(_HEADER.pack(16 + len(payload), kind, flags, 0, 0) + payload)
+        out: list[tuple[int, bytes]] = []
+        while True:
+            for got, body in messages(self._socket.recv(1 << 18)):
+                if got == NLMSG_DONE:
+                    return out
+                if got == NLMSG_ERROR:
+                    code = -struct.unpack_from("=i", body)[0]
+                    if code:
+                        raise OSError(code, "rtnetlink request %d" % kind)
+                    continue
+                out.append((got, body))
+            if not dump:
+                return out
+
+    def addresses(self) -> "set[bytes]":
+        """Every address of the node, packed: 4 or 16 bytes each."""
+        out = set()
+        for kind, body in self.ask(RTM_GETADDR, bytes(8), dump=True):
+            if kind == RTM_NEWADDR:
+                found = attributes(body[8:])
+                out.add(found.get(IFA_LOCAL) or found.get(IFA_ADDRESS, b""))
+        return out
+
+    def route(self, destination: bytes) -> "tuple[int, bytes, bytes]":
+        """The way to `destination`: device index, next hop, source address; packed addresses."""
+        family = socket.AF_INET if len(destination) == 4 else socket.AF_INET6
+        size = len(destination)
+        header = struct.pack("=BBBBBBBBI", family, size * 8, 0, 0, 0, 0, 0, 0, 0)
+        wanted = _ATTRIBUTE.pack(4 + size, RTA_DST) + destination
+        for kind, body in self.ask(RTM_GETROUTE, header + wanted):
+            if kind == RTM_NEWROUTE:
+                found = attributes(body[12:])
+                device = struct.unpack("=I", found[RTA_OIF])[0] if RTA_OIF in found else 0
+                via = found.get(RTA_VIA, b"")[2:]  # an IPv4 route through an IPv6 gateway
+                gateway = found.get(RTA_GATEWAY) or via or destination
+                return device, gateway, found.get(RTA_PREFSRC, b"")
+        raise OSError(101, "no route")

@@ -1,0 +1,181 @@
+"""Tokens, source ports and the patching of probes. Pure: bytes in, bytes out.
+
+A token names run, look, probe, source, destination and sequence, and only those who hold the run's
+key can make one: a stranger's, another run's or an old packet never counts. Tokens of one pair are
+slices of keyed BLAKE2b digests, eight to a digest.
+"""
+
+import struct
+
+try:
+    from _blake2 import blake2b  # hashlib would load OpenSSL
+except ImportError:  # pragma: no cover
+    from hashlib import blake2b
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+TOKEN = 8  # bytes
+TAG = 4  # bytes in the clear before the token, for the kernel's filter
+_PER_DIGEST = 64 // TOKEN
+_MAX_BLOCKS = 8
+
+UDP, TCP, ICMP, ICMPV6 = 17, 6, 1, 58
+SYN, RST, ACK = 0x02, 0x04, 0x10
+
+# TCP probes leave from above Linux's default ephemeral range, so that they meet no live connection.
+TCP_PORTS = (61000, 64999)
+_TUNNEL_PORTS = (4789, 6081, 8472)  # a stateful firewall takes these for replies
+_LOW_PORT, _FIRST_HIGH_PORT, _LAST_PORT = 704, 1024, 65535
+
+_TOKEN_SEED = struct.Struct("!HBBBHH")
+_FIXED = 0xFFFF  # in place of a look's number: the same in every look of the run
+
+
+def tokens(
+    key: bytes, look: int, family: int, probe: int, pair: "tuple[int, int]", count: int
+) -> "list[bytes]":
+    """The tokens of one cell in one look, in the order of their sequence numbers; at most 64."""
+    out = b""
+    for block in range((count + _PER_DIGEST - 1) // _PER_DIGEST):
+        seed = _TOKEN_SEED.pack(look, family, probe, block, pair[0], pair[1])
+        out += blake2b(seed, key=key).digest()
+    return [out[i : i + TOKEN] for i in range(0, count * TOKEN, TOKEN)]
+
+
+def run_tag(key: bytes) -> bytes:
+    """The four bytes that the kernel's filters look for in this run's UDP and ICMP payloads."""
+    return blake2b(b"tag", key=key, digest_size=TAG).digest()  # type: ignore[no-any-return]
+
+
+def run_ident(key: bytes) -> int:
+    """The run's IPv4 identification and ICMP identifier, never 0: the kernel would replace it."""
+    return int.from_bytes(blake2b(b"ident", key=key, digest_size=2).digest(), "big") | 1
+
+
+def udp_ports(
+    key: bytes, family: int, probe: int, pair: "tuple[int, int]", count: int
+) -> "list[int]":
+    """The UDP source ports of one cell, the same in every look, so that a flow is one flow.
+
+    The kernel's GENEVE draws from 1 to 65535 (include/net/udp.h, udp_flow_src_port), so one of them
+    is privileged and the others are spread evenly over the rest; their low bits run through every
+    residue, because link bundles choose a member by them.
+    """
+    seed = _TOKEN_SEED.pack(_FIXED, family, probe, 0, pair[0], pair[1])
+    draw = blake2b(seed, key=key).digest()
+    turn = draw[0]
+    ports = [_LOW_PORT + (draw[1] % 16) * 16 + (turn & 15)]
+    width = (_LAST_PORT - _FIRST_HIGH_PORT) // max(count - 1, 1)
+    for i in range(1, count):
+        start = _FIRST_HIGH_PORT + (i - 1) * width
+        offset = int.from_bytes(draw[(2 * i) % 62 :][:2], "big")
+        port = start + offset % max(width - 32, 1)
+        port = ((port + 15) & ~15) | ((i + turn) & 15)
+        ports.append(port + 16 if port in _TUNNEL_PORTS else port)
+    return ports[:count]
+
+
+def tcp_ports(
+    key: bytes, look: int, family: int, probe: int, pair: "tuple[int, int]", count: int
+) -> "list[int]":
+    """The TCP source ports of one cell in one look.
+
+    Fresh ones for each look: some firewalls drop a second SYN of one flow that has another
+    sequence number.
+    """
+    seed = _TOKEN_SEED.pack(look, family, probe, _MAX_BLOCKS, pair[0], pair[1])
+    first = int.from_bytes(blake2b(seed, key=key, digest_size=4).digest(), "big")
+    span = TCP_PORTS[1] - TCP_PORTS[0] + 1
+    return [TCP_PORTS[0] + (first + 997 * i) % span for i in range(count)]
+
+
+def checksum(data: bytes, start: int = 0) -> int:
+    """The Internet checksum (RFC 1071) of `data`, with `start` added in."""
+    if len(data) & 1:
+        data += b"\0"
+    total = start + sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+class Template:
+    """A whole IP packet with everything that differs from probe to probe left blank.
+
+    `token` is the offset of the token's place, or of the sequence number for TCP.
+    """
+
+    def __init__(self, packet: bytes, protocol: int, token: int) -> None:
+        self.packet = packet
+        self.protocol = protocol
+        self.token = token
+        self.header = 40 if packet[0] >> 4 == 6 else 20
+
+    @classmethod
+    def of(cls, fields: "dict[str, Any]") -> "Template":
+        """From a frame's {packet: hexadecimal, protocol, token}."""
+        return cls(bytes.fromhex(fields["packet"]), fields["protocol"], fields["token"])
+
+    def full(self, size: int) -> "Template":
+        """The same, `size` bytes long as an IP packet, and not to be fragmented."""
+        packet = bytearray(self.packet) + bytes(max(size - len(self.packet), 0))
+        if self.header == 20:
+            packet[6] |= 0x40  # DF
+        return Template(bytes(packet), self.protocol, self.token)
+
+
+class Patcher:
+    """A template addressed to one destination; `patch` turns it into one probe after another."""
+
+    def __init__(
+        self, template: Template, tag: bytes, ident: int, source: bytes, destination: bytes
+    ) -> None:
+        packet = bytearray(template.packet)
+        l4, size, protocol = template.header, len(packet), template.protocol
+        if l4 == 40:
+            struct.pack_into("!H", packet, 4, size - 40)
+            packet[8:40] = source + destination
+            pseudo = source + destination + struct.pack("!II", size - l4, protocol)
+        else:
+            struct.pack_into("!HH", packet, 2, size, ident)
+            packet[12:20] = source + destination
+            pseudo = source + destination + struct.pack("!HH", protocol, size - l4)
+        self._first = l4  # the port, or for ICMP the sequence number
+        self._checksum = l4 + {UDP: 6, TCP: 16, ICMP: 2, ICMPV6: 2}[protocol]
+        if protocol == TCP:
+            self._width = 4
+        else:
+            self._width = TOKEN
+            packet[template.token - TAG : template.token] = tag
+        if protocol == UDP:
+            struct.pack_into("!H", packet, l4 + 4, size - l4)
+            if l4 == 20:
+                self._checksum = 0  # none on IPv4, as Cilium sends it
+        elif protocol != TCP:
+            struct.pack_into("!H", packet, l4 + 4, ident)
+            self._first = l4 + 6
+            if protocol == ICMP:
+                pseudo = b""
+        for blank in {self._first, self._checksum} - {0}:
+            packet[blank : blank + 2] = bytes(2)
+        self._words = struct.Struct("!%dH" % (self._width // 2)).unpack
+        self._base = ~checksum(pseudo + bytes(packet[l4:])) & 0xFFFF
+        self._token = template.token
+        self._buffer = packet
+
+    def patch(self, first: int, token: bytes) -> bytearray:
+        """The probe with that source port (ICMP: sequence number) and token.
+
+        The buffer is the same each time: send it before asking for the next.
+        """
+        buffer, at, width = self._buffer, self._token, self._width
+        buffer[self._first : self._first + 2] = first.to_bytes(2, "big")
+        buffer[at : at + width] = token[:width]
+        if self._checksum:
+            total = self._base + first + sum(self._words(token[:width]))
+            total = (total & 0xFFFF) + (total >> 16)
+            total = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+            buffer[self._checksum : self._checksum + 2] = (total or 0xFFFF).to_bytes(2, "big")
+        return buffer

@@ -1,0 +1,134 @@
+"""Put a look's probes through the node's own stack, at the look's pace."""
+
+import _socket as socket
+import errno
+from time import monotonic, sleep, time
+
+from preflight.agent.packets import UDP, Patcher
+from preflight.agent.sockets import sender
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from preflight.agent.look import Cell, Flight, Look
+    from preflight.agent.packets import Template
+    from preflight.agent.route import Routes
+
+_CHUNK = 32  # probes between two looks at the clock
+_FALLEN_BEHIND_S = 0.05
+_BUSY = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
+_RETRIES, _RETRY_S = 3, 0.003
+
+
+def timetable(look: "Look") -> "list[tuple[float, Cell, int]]":
+    """(seconds from the start, cell, sequence): in one round every peer gets one probe.
+
+    What is answered goes first: Linux sends few ICMP errors to one peer, and the UDP probes would
+    use them up before a SYN's rejection. A cell's `gap` is the least time between two rounds, so
+    that two nodes alone do not get in a burst what fifty get in turn.
+    """
+    out = []
+    clock = 0.0
+    for two_way in (True, False):
+        cells = [c for c in look.cells if c.two_way is two_way and c.out]
+        for sequence in range(max([c.count for c in cells] or [0])):
+            begin = clock
+            for cell in cells:
+                if sequence < cell.count:
+                    out.append((clock, cell, sequence))
+                    clock += len(cell.out) / look.rate
+            clock = max(clock, begin + max(c.gap for c in cells))
+    return out
+
+
+class Sender:
+    """Sends looks. UDP leaves with the source address that the kernel picks, as Cilium's own device
+    does; what is answered leaves from the node's address, so that the answer comes back to it.
+    """
+
+    def __init__(self, tag: bytes, ident: int, own: "dict[int, str]", routes: "Routes") -> None:
+        self._tag = tag
+        self._ident = ident
+        self._own = own
+        self._routes = routes
+        self._sockets: dict[tuple[int, bool], Callable[..., int]] = {}
+
+    def run(self, look: "Look", idle: "Callable[[float], bool]") -> None:
+        """Send everything; `idle(seconds)` watches meanwhile and says False when all is over."""
+        started = monotonic()
+        for offset, cell, sequence in timetable(look):
+            flights = look.flights[cell.number]
+            for at in range(0, len(flights), _CHUNK):
+                late = monotonic() - (started + offset + at / look.rate)
+                if late > _FALLEN_BEHIND_S:
+                    started += late  # who was held up does not make up for it in a burst
+                if not idle(max(-late, 0.0)):
+                    return
+                self._burst(look, cell, sequence, flights[at : at + _CHUNK])
+
+    def _burst(self, look: "Look", cell: "Cell", sequence: int, flights: "list[Flight]") -> None:
+        bit = 1 << sequence
+        sent, sent_at, timed = look.seen["sent"], look.sent_at, cell.two_way
+        sendto = self._socket(cell)
+        full = sequence >= cell.count - cell.full
+        for flight in flights:
+            patcher = flight.full if full else flight.small
+            if patcher is None:
+                patcher = self._patcher(cell, flight, full)
+            packet = patcher.patch(flight.firsts[sequence], flight.tokens[sequence])
+            if timed:
+                sent_at[flight.slot << 6 | sequence] = time()
+            try:
+                sendto(packet, (flight.address, 0))
+            except OSError as error:
+                code = _again(sendto, packet, flight.address, error)
+                if code:
+                    key = (flight.slot, code)
+                    look.send_errors[key] = look.send_errors.get(key, 0) | bit
+                    continue
+            sent[flight.slot] |= bit
+
+    def _socket(self, cell: "Cell") -> "Callable[..., int]":
+        bound = cell.protocol != UDP
+        key = (cell.family, bound)
+        if key not in self._sockets:
+            own = self._own[cell.family] if bound else None
+            self._sockets[key] = sender(cell.family, own).sendto
+        return self._sockets[key]
+
+    def _patcher(self, cell: "Cell", flight: "Flight", full: bool) -> "Patcher":
+        template = cell.harmless if flight.peer in cell.inert else cell.plain
+        if full:
+            template = template.full(self._routes.to(cell.family, flight.address).mtu)
+        patcher = self._addressed(cell, template, flight)
+        if full:
+            flight.full = patcher
+        else:
+            flight.small = patcher
+        return patcher
+
+    def _addressed(self, cell: "Cell", template: "Template", flight: "Flight") -> "Patcher":
+        domain = socket.AF_INET if cell.family == 4 else socket.AF_INET6
+        source = socket.inet_pton(domain, self._own[cell.family])
+        if cell.protocol == UDP:
+            if cell.family == 4:
+                source = bytes(4)  # the kernel fills it in
+            else:
+                source = self._routes.to(6, flight.address).source or source
+        target = socket.inet_pton(domain, flight.address)
+        return Patcher(template, self._tag, self._ident, source, target)
+
+
+def _again(sendto: "Any", packet: bytearray, address: str, error: OSError) -> int:
+    """0 where a short wait helped a full queue, else the errno."""
+    for _ in range(_RETRIES if error.errno in _BUSY else 0):
+        sleep(_RETRY_S)
+        try:
+            sendto(packet, (address, 0))
+        except OSError as again:
+            error = again
+        else:
+            return 0
+    return error.errno or errno.EIO

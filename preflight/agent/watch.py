@@ -1,0 +1,120 @@
+"""What comes up from the raw sockets, matched against a look."""
+
+from preflight.agent.packets import ICMP, ICMPV6, RST, SYN, TAG, TCP, TOKEN, UDP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from preflight.agent.look import Cell, Look
+    from preflight.agent.sockets import RawSocket
+
+_ACK_OF = 1  # an answer acknowledges the SYN's sequence number plus one
+_ERRORS = {ICMP: (3, 11, 12), ICMPV6: (1, 2, 3)}
+_REQUEST = {ICMP: 8, ICMPV6: 128}
+_REPLY = {ICMP: 0, ICMPV6: 129}
+_MAX_RTT_S = 60.0
+
+
+def previous(ack: bytes) -> bytes:
+    """The sequence number that an acknowledgement number answers."""
+    return ((int.from_bytes(ack, "big") - _ACK_OF) & 0xFFFFFFFF).to_bytes(4, "big")
+
+
+def kind_of(flags: int) -> "str | None":
+    """What a TCP segment is to us: a request, or one of two answers."""
+    if flags & RST:
+        return "rst"
+    if flags & 0x12 == 0x12:
+        return "syn_ack"
+    return "syn" if flags & SYN else None
+
+
+class Watcher:
+    """Reads the raw sockets dry into the look that is under way."""
+
+    def __init__(self, look: "Look", offsets: "dict[int, int]") -> None:
+        self._look = look
+        self._offsets = offsets  # UDP destination port -> offset of the tag in the payload
+
+    def read(self, raw: "RawSocket") -> None:
+        """Everything that is waiting in `raw`."""
+        match = {UDP: self._udp, TCP: self._tcp}.get(raw.protocol, self._icmp)
+        while True:
+            got = raw.receive()
+            if got is None:
+                return
+            match(raw, *got)
+
+    def _udp(self, raw: "RawSocket", data: bytes, sender: str, _: float) -> None:
+        at = 8 + self._offsets.get(data[2] << 8 | data[3], 0) + TAG
+        place = self._look.requests.get(data[at : at + TOKEN])
+        if place is not None:
+            self._accept(raw, place, sender)
+
+    def _accept(self, raw: "RawSocket", place: int, sender: str) -> None:
+        look = self._look
+        if look.sight("accepted", place):
+            peer = (place >> 6) % look.run.peers
+            if sender != look.run.addresses[raw.family][peer]:
+                look.sources[place >> 6] = sender
+
+    def _tcp(self, raw: "RawSocket", data: bytes, sender: str, stamp: float) -> None:
+        if len(data) < 14:
+            return
+        look = self._look
+        source, port = data[0] << 8 | data[1], data[2] << 8 | data[3]
+        kind = kind_of(data[13])
+        if kind == "syn":
+            place = look.requests.get(data[4:8])
+            if place is None:
+                place = look.request_flows.get((sender, source, port))
+            if place is not None:
+                self._accept(raw, place, sender)
+        elif kind is not None:
+            place = look.own.get(previous(data[8:12]))
+            if place is None:
+                place = look.own_flows.get((sender, port, source))
+            if place is not None:
+                look.sight("received_" + kind, place)
+                self._answered(place, stamp)
+
+    def _answered(self, place: int, stamp: float) -> None:
+        look = self._look
+        if look.sight("received", place) and stamp:
+            rtt = stamp - look.sent_at.get(place, 0)
+            if 0 <= rtt < _MAX_RTT_S:
+                look.rtt[place >> 6] = min(rtt, look.rtt.get(place >> 6, rtt))
+
+    def _icmp(self, raw: "RawSocket", data: bytes, sender: str, stamp: float) -> None:
+        if len(data) < 8:
+            return
+        kind, code = data[0], data[1]
+        if kind in _ERRORS[raw.protocol]:
+            self._error(raw.family, data[8:], sender, kind, code)
+            return
+        token = data[8 + TAG : 8 + TAG + TOKEN]
+        if kind == _REQUEST[raw.protocol]:
+            place = self._look.requests.get(token)
+            if place is not None:
+                self._accept(raw, place, sender)
+        elif kind == _REPLY[raw.protocol]:
+            place = self._look.own.get(token)
+            if place is not None:
+                self._answered(place, stamp)
+
+    def _error(self, family: int, quoted: bytes, sender: str, kind: int, code: int) -> None:
+        header = 40 if family == 6 else (quoted[0] & 15) * 4 if quoted else 0
+        if len(quoted) < header + 8 or not header:
+            return
+        protocol = quoted[6] if family == 6 else quoted[9]
+        port = quoted[header + 2] << 8 | quoted[header + 3]
+        if protocol in _REQUEST:
+            port = 0
+        cell = self._look.quoted.get((family, protocol, port))
+        target = quoted[24:40] if family == 6 else quoted[16:20]
+        if cell is not None:
+            self._blame(cell, target, sender, kind, code)
+
+    def _blame(self, cell: "Cell", target: bytes, sender: str, kind: int, code: int) -> None:
+        peer = self._look.run.numbers[cell.family].get(target)
+        if peer is not None and peer in cell.sends_to:
+            self._look.error(cell.number * self._look.run.peers + peer, sender, kind, code)

@@ -1,0 +1,73 @@
+"""The command line as a whole: the commands, and what becomes of their errors."""
+
+import os
+import sys
+import traceback
+
+import typer
+
+from preflight import __version__
+from preflight.cli import check, inventory, lab
+from preflight.errors import ExitCode, PreflightError
+
+app = typer.Typer(
+    name="preflight",
+    help="Proves that a firewall lets Cilium's GENEVE overlay through, for every ordered pair of "
+    "nodes: UDP 6081, TCP 4240 and ICMP echo, before Cilium is installed and after.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("check")(check.check)
+app.add_typer(inventory.app, name="inventory")
+app.add_typer(lab.app, name="lab")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"preflight {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(  # noqa: FBT001
+        False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
+    ),
+) -> None:
+    """The options before a command."""
+    del version
+
+
+def run() -> int:
+    """Run the command that the arguments name; returns the exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except PreflightError as error:
+        typer.echo(f"preflight: {error}", err=True)
+        return int(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has enough; and the interpreter's last flush must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.OK)
+    except Exception as error:
+        return _failed(error)
+    return code if isinstance(code, int) else int(ExitCode.OK)
+
+
+def _failed(error: Exception) -> int:
+    # typer carries its own copy of click since 0.26: usage errors are known by what they can do.
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if callable(show) and isinstance(code, int):
+        show()
+        return code
+    if os.environ.get("PREFLIGHT_DEBUG"):
+        traceback.print_exc()
+    typer.echo(
+        f"preflight: this is a bug in preflight: {type(error).__name__}: {error} "
+        "(PREFLIGHT_DEBUG=1 shows where; please report it)",
+        err=True,
+    )
+    return int(ExitCode.BUG)

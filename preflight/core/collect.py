@@ -1,0 +1,174 @@
+"""From the agents' reports of one look to what was seen of each cell. Pure.
+
+A report tells only what differs from the plan, so a clean look of 250,000 cells costs what its few
+exceptions cost. What a report does not tell because its agent was lost, or because a socket dropped
+packets, is not watched; it is never taken for a drop.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from preflight.core.evidence import IcmpError, Sightings
+from preflight.core.model import Protocol
+from preflight.core.plan import LookPlan
+
+_SOURCE_SIDE = ("sent", "left", "returned", "received")
+_DESTINATION_SIDE = ("arrived", "accepted", "answered")
+_ANSWERS = ("answered", "returned", "received")
+
+Spot = tuple[int, int]  # cell of the look, peer
+
+
+@dataclass(slots=True)
+class Report:
+    """One agent's report, indexed."""
+
+    seen: dict[str, dict[Spot, int]]
+    kinds: dict[str, dict[Spot, tuple[int, int]]]
+    lost: set[tuple[str, int]]
+    rtt_us: dict[int, list[int]]
+    errors: dict[Spot, IcmpError]
+    send_errors: dict[Spot, dict[int, int]]
+    neighbours: set[Spot]
+    sources: dict[Spot, str] = field(default_factory=dict)
+
+
+def parse(frame: Mapping[str, Any]) -> Report:
+    """A report frame, checked as it is indexed. Raises ValueError, TypeError or KeyError."""
+    send_errors: dict[Spot, dict[int, int]] = {}
+    for cell, peer, code, mask in frame["send_errors"]:
+        send_errors.setdefault((int(cell), int(peer)), {})[int(code)] = int(mask)
+    return Report(
+        seen={
+            str(vantage): {(int(c), int(p)): int(mask) for c, p, mask in rows}
+            for vantage, rows in frame["seen"].items()
+        },
+        kinds={
+            str(vantage): {(int(c), int(p)): (int(rst), int(syn)) for c, p, rst, syn in rows}
+            for vantage, rows in frame["kinds"].items()
+        },
+        lost={(str(vantage), int(cell)) for vantage, cell in frame["lost"]},
+        rtt_us={int(cell): [int(us) for us in row] for cell, row in frame["rtt"].items()},
+        errors={
+            (int(c), int(p)): IcmpError(str(sender), int(kind), int(code))
+            for c, p, sender, kind, code in frame["errors"]
+        },
+        send_errors=send_errors,
+        neighbours={(int(c), int(p)) for c, p in frame.get("neighbours", ())},
+        sources={(int(c), int(p)): str(a) for c, p, a in frame["sources"]},
+    )
+
+
+class Collection:
+    """All reports of one look; `None` stands for an agent that made none."""
+
+    def __init__(
+        self,
+        plan: LookPlan,
+        protocols: Sequence[Protocol],
+        reports: Mapping[int, Report],
+    ) -> None:
+        self._plan = plan
+        self._tcp = [protocols[cell.probe] is Protocol.TCP for cell in plan.cells]
+        self._reports = reports
+        self._planned = [(1 << cell.volley.count) - 1 for cell in plan.cells]
+        self._full = [
+            planned & ~((1 << (cell.volley.count - cell.volley.full)) - 1)
+            for planned, cell in zip(self._planned, plan.cells, strict=True)
+        ]
+
+    def complete(self, cell: int) -> Sightings:
+        """What is seen of a pair of which everything that the look watches was seen."""
+        planned = self._planned[cell]
+        out = Sightings(planned=planned, full_size=self._full[cell])
+        out.sent = out.accepted = planned
+        if not self._plan.cells[cell].one_way:
+            out.received = planned
+            if self._tcp[cell]:
+                out.received_rst = planned
+        return out
+
+    def exceptions(self) -> set[tuple[int, int, int]]:
+        """The (cell, source, destination) of every pair that is not `complete`."""
+        out: set[tuple[int, int, int]] = set()
+        for node, report in self._reports.items():
+            for vantage, spots in report.seen.items():
+                out |= {_triple(vantage, node, spot) for spot in spots}
+            for vantage, kinds in report.kinds.items():
+                out |= {_triple(vantage, node, spot) for spot in kinds}
+            for _, cell in report.lost:
+                out |= self._touching(cell, node)
+        for cell, plan in enumerate(self._plan.cells):
+            for source, row in enumerate(plan.pairs):
+                if source not in self._reports:
+                    out |= {(cell, source, d) for d in row}
+                else:
+                    out |= {(cell, source, d) for d in row if d not in self._reports}
+        return out
+
+    def _touching(self, cell: int, node: int) -> set[tuple[int, int, int]]:
+        pairs = self._plan.cells[cell].pairs
+        touched = {(cell, node, d) for d in pairs[node]}
+        return touched | {(cell, s, node) for s, row in enumerate(pairs) if node in row}
+
+    def sightings(self, cell: int, source: int, destination: int) -> Sightings:
+        """What both ends saw of one pair."""
+        one_way = self._plan.cells[cell].one_way
+        out = Sightings(planned=self._planned[cell], full_size=self._full[cell])
+        ends = (
+            (_SOURCE_SIDE, self._reports.get(source), destination),
+            (_DESTINATION_SIDE, self._reports.get(destination), source),
+        )
+        for vantages, report, peer in ends:
+            if report is None:
+                continue
+            for vantage in vantages:
+                if one_way and vantage in _ANSWERS:
+                    continue
+                setattr(out, vantage, self._mask(report, vantage, cell, peer))
+        self._kinds(out, cell, source, destination)
+        report = self._reports.get(source)
+        if report is not None:
+            spot = (cell, destination)
+            out.send_errors = report.send_errors.get(spot, {})
+            out.error = report.errors.get(spot)
+            out.neighbour_failed = spot in report.neighbours
+        return out
+
+    def _mask(self, report: Report, vantage: str, cell: int, peer: int) -> int | None:
+        if vantage not in report.seen:
+            return None
+        mask = report.seen[vantage].get((cell, peer), self._planned[cell])
+        complete = mask == self._planned[cell]
+        return mask if complete or (vantage, cell) not in report.lost else None
+
+    def _kinds(self, out: Sightings, cell: int, source: int, destination: int) -> None:
+        if not self._tcp[cell]:
+            return
+        default = (self._planned[cell], 0)
+        if out.received is not None:
+            kinds = self._reports[source].kinds["received"]
+            out.received_rst, out.received_syn_ack = kinds.get((cell, destination), default)
+        if out.answered is not None:
+            kinds = self._reports[destination].kinds["answered"]
+            out.answered_rst, out.answered_syn_ack = kinds.get((cell, source), default)
+
+    def rtts_ms(self) -> Iterator[tuple[int, int, int, float]]:
+        """(cell, source, destination, milliseconds) of every answer that was timed."""
+        for source, report in self._reports.items():
+            for cell, row in report.rtt_us.items():
+                for destination, us in zip(self._plan.cells[cell].pairs[source], row, strict=True):
+                    if us:
+                        yield cell, source, destination, us / 1000
+
+    def sources(self) -> Iterator[tuple[int, int, int, str]]:
+        """(cell, source, destination, address) of probes that arrived from an unlisted address."""
+        for destination, report in self._reports.items():
+            for (cell, source), address in report.sources.items():
+                yield cell, source, destination, address
+
+
+def _triple(vantage: str, node: int, spot: Spot) -> tuple[int, int, int]:
+    cell, peer = spot
+    return (cell, peer, node) if vantage in _DESTINATION_SIDE else (cell, node, peer)

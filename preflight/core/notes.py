@@ -1,0 +1,47 @@
+"""What the reader of a run must know besides its verdicts. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from preflight.core.model import Protocol
+from preflight.core.scope import Scope
+
+_SHOWN = 6
+
+
+def notes(
+    scope: Scope,
+    inert: Sequence[Sequence[int]],
+    hellos: Mapping[int, Mapping[str, Any]],
+    sources: Mapping[tuple[int, str], set[int]],
+) -> list[str]:
+    """Plain sentences, the most important first.
+
+    `inert` lists for each probe who was sent its harmless form; `sources` for each source and
+    address that is not in the inventory the destinations that saw probes come from there.
+    """
+    out = []
+    for (source, address), destinations in sorted(sources.items()):
+        seen_by = names(scope, sorted(destinations))
+        out.append(
+            f"{scope.nodes[source].name} sends tunnel packets from {address}, which is not its "
+            f"address in the inventory (seen by {seen_by}): the kernel picks it, or something on "
+            f"the path translates it; firewall rules by source address must allow it"
+        )
+    for number, probe in enumerate(scope.probes):
+        owners = [
+            n for n in inert[number] if n in hellos and probe.port in hellos[n].get("udp", ())
+        ]
+        if owners and probe.protocol is Protocol.UDP:
+            out.append(
+                f"UDP {probe.port} is in use on {names(scope, owners)}: "
+                f"{probe.name} went there in its inert form, which the kernel throws away"
+            )
+    return out
+
+
+def names(scope: Scope, nodes: Sequence[int]) -> str:
+    """Some nodes' names in one phrase."""
+    shown = ", ".join(scope.nodes[n].name for n in nodes[:_SHOWN])
+    more = len(nodes) - _SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,286 @@
+"""Looks over a fleet of agents until every cell is decided.
+
+The first look decides what is healthy. What it leaves is asked again with every vantage point
+watched, and again, more slowly, where a capture lost packets.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol as Interface
+
+from preflight.core.collect import Collection
+from preflight.core.evidence import Setting, Sightings
+from preflight.core.matrix import Matrix
+from preflight.core.model import Cause, Family, Outcome, Protocol, Verdict
+from preflight.core.options import CheckOptions
+from preflight.core.plan import FLOW_WINDOW_S, CellPlan, FlowBudget, LookPlan, waves
+from preflight.core.scope import Scope
+from preflight.core.verdict import decided, judge
+
+_FIRST_WAIT_S = 0.2  # a short wait does no harm: the second look asks again
+_LATER_LOOKS = 3  # one, and more where a capture lost packets
+_SLOWER = 4  # how much each of those is
+
+Key = tuple[int, int, int, int]  # family, probe, source, destination
+
+
+class Looker(Interface):
+    """Whoever can have a look made: the agents of a fleet, or a recording of them."""
+
+    @property
+    def interrupted(self) -> bool:
+        """The user wants it to end."""
+        ...
+
+    def look(self, plan: LookPlan) -> Collection:
+        """Send what is planned and collect what was seen; returns early where interrupted."""
+        ...
+
+    def usable(self) -> set[int]:
+        """The nodes whose agents are there."""
+        ...
+
+
+class Survey:
+    """Decides the cells of one scope. `hellos` are the first words of each usable agent."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        options: CheckOptions,
+        hellos: Mapping[int, Mapping[str, Any]],
+        looker: Looker,
+        progress: Callable[[str], None],
+        sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.matrix = Matrix(scope.nodes, scope.probes, scope.families)
+        self.sources: dict[tuple[int, str], set[int]] = {}
+        self._scope = scope
+        self._options = options
+        self._hellos = hellos
+        self._looker = looker
+        self._progress = progress
+        self._clock = clock
+        self._sleep = sleep
+        self._budget = FlowBudget(options.max_flows)
+        self._numbers = iter(range(1, 0xFFFF))
+        self._families = {family: f for f, family in enumerate(scope.families)}
+        self._protocols = [probe.protocol for probe in scope.probes]
+        self._verdicts: dict[Any, Outcome | None] = {}
+
+    def run(self) -> Matrix:
+        """Every planned cell decided, or unknown where it could not be."""
+        with_agents, one_sided = self._split()
+        for cells in waves(with_agents, len(self._scope.nodes), self._options.max_flows):
+            self._first(cells)
+        if any(cell.packets for cell in one_sided):
+            for cells in waves(one_sided, len(self._scope.nodes), self._options.max_flows):
+                self._later({key: None for key in self._keys(cells)})
+        self._leave()
+        return self.matrix
+
+    def _split(self) -> tuple[list[CellPlan], list[CellPlan]]:
+        """The cells with an agent at both ends, and those with one at the source alone."""
+        usable = self._looker.usable()
+        both: list[CellPlan] = []
+        one: list[CellPlan] = []
+        for cell in self._scope.cells():
+            rows = [row if s in usable else [] for s, row in enumerate(cell.pairs)]
+            both.append(replace(cell, pairs=[[d for d in r if d in usable] for r in rows]))
+            one.append(replace(cell, pairs=[[d for d in r if d not in usable] for r in rows]))
+        return both, [cell for cell in one if cell.packets]
+
+    # --- the first look
+
+    def _first(self, cells: Sequence[CellPlan]) -> None:
+        cells = [cell for cell in cells if cell.packets]
+        if not cells or self._looker.interrupted:
+            return
+        wait = min(_FIRST_WAIT_S, self._options.timeout_s)
+        plan = LookPlan(next(self._numbers), cells, self._options.rate, taps=False, wait_s=wait)
+        self._afford(plan.flows)
+        began = self._clock()
+        pairs = sum(len(row) for row in cells[0].pairs)
+        self._progress(f"first look: {plan.packets:,} packets over {pairs:,} ordered pairs")
+        seen = self._looker.look(plan)
+        self._note_sources(plan, seen)
+        undecided = self._decide_first(plan, seen)
+        if undecided and not self._looker.interrupted:
+            self._later(undecided, known_until=began + FLOW_WINDOW_S)
+
+    def _decide_first(self, plan: LookPlan, seen: Collection) -> dict[Key, Sightings | None]:
+        rtts = {(c, s, d): ms for c, s, d, ms in seen.rtts_ms()}
+        exceptions = seen.exceptions()
+        undecided: dict[Key, Sightings | None] = {}
+        for c, cell in enumerate(plan.cells):
+            f = self._families[cell.family]
+            complete = seen.complete(c)
+            for s, row in enumerate(cell.pairs):
+                for d in row:
+                    odd = (c, s, d) in exceptions
+                    sightings = seen.sightings(c, s, d) if odd else complete
+                    outcome = self._verdict(decided, sightings, (f, cell.probe, s, d))
+                    if outcome is None:
+                        undecided[f, cell.probe, s, d] = sightings
+                    else:
+                        index = self.matrix.index(f, cell.probe, s, d)
+                        self.matrix.set(index, outcome, rtts.get((c, s, d)))
+        return undecided
+
+    # --- later looks
+
+    def _later(self, undecided: Mapping[Key, Sightings | None], known_until: float = 0.0) -> None:
+        """Ask again. Until `known_until` firewalls still know the first look's UDP flows."""
+        rate = self._options.rate
+        for attempt in range(_LATER_LOOKS):
+            left: dict[Key, Sightings | None] = {}
+            cells = self._cells_of(undecided)
+            for wave in waves(cells, len(self._scope.nodes), self._options.max_flows):
+                if self._looker.interrupted:
+                    return
+                wave = [cell for cell in wave if cell.packets]
+                number = next(self._numbers)
+                plan = LookPlan(number, wave, rate, taps=True, wait_s=self._options.timeout_s)
+                reused = self._clock() < known_until
+                self._afford(sum(c.flows for c in wave if not (reused and c.one_way)))
+                count = sum(len(row) for cell in wave for row in cell.pairs)
+                again = "second look" if not attempt else "another look, more slowly"
+                self._progress(f"{again}: {count:,} cells, every vantage point watched")
+                left.update(self._decide_later(plan, self._looker.look(plan), undecided))
+            if not left or attempt == _LATER_LOOKS - 1:
+                return
+            undecided = left
+            rate /= _SLOWER
+
+    def _decide_later(
+        self, plan: LookPlan, seen: Collection, before: Mapping[Key, Sightings | None]
+    ) -> dict[Key, Sightings | None]:
+        rtts = {(c, s, d): ms for c, s, d, ms in seen.rtts_ms()}
+        left: dict[Key, Sightings | None] = {}
+        for c, cell in enumerate(plan.cells):
+            f = self._families[cell.family]
+            for s, row in enumerate(cell.pairs):
+                for d in row:
+                    key = (f, cell.probe, s, d)
+                    sightings = seen.sightings(c, s, d)
+                    first = before[key]
+                    if sightings.error is None and first is not None:
+                        sightings.error = first.error  # its sender may have no more to spend
+                    outcome = self._verdict(judge, sightings, key)
+                    if outcome is None or self._looker.interrupted:
+                        outcome = None if outcome is None else self._kept(outcome)
+                    if outcome is not None:
+                        self.matrix.set(self.matrix.index(*key), outcome, rtts.get((c, s, d)))
+                    if outcome is not None and outcome.cause is Cause.NOT_WATCHED:
+                        left[key] = first
+        return left
+
+    def _kept(self, outcome: Outcome) -> Outcome | None:
+        # Cut short, a look proves what it saw, but nothing by what it did not.
+        return outcome if outcome.verdict is Verdict.OPEN else None
+
+    def _cells_of(self, keys: Mapping[Key, Any]) -> list[CellPlan]:
+        nodes = len(self._scope.nodes)
+        pairs: dict[tuple[int, int], list[list[int]]] = {}
+        for f, probe, s, d in keys:
+            rows = pairs.get((f, probe))
+            if rows is None:
+                rows = pairs[f, probe] = [[] for _ in range(nodes)]
+            rows[s].append(d)
+        return [
+            self._scope.cell(probe, self._scope.families[f], rows, first=False)
+            for (f, probe), rows in sorted(pairs.items())
+        ]
+
+    def _keys(self, cells: Sequence[CellPlan]) -> Iterator[Key]:
+        for cell in cells:
+            for s, row in enumerate(cell.pairs):
+                for d in row:
+                    yield self._families[cell.family], cell.probe, s, d
+
+    # --- judging
+
+    def _verdict(
+        self,
+        rule: Callable[[Sightings, Setting], Outcome | None],
+        sightings: Sightings,
+        key: Key,
+    ) -> Outcome | None:
+        f, probe, s, d = key
+        usable = self._looker.usable()
+        plain = sightings.error is None and not sightings.send_errors
+        place = (s in usable, d in usable, self._serves(probe, d), self._ignores(f, d))
+        who = () if plain and place[1] else (s, d)
+        memo = (rule, f, probe, place, who, _fingerprint(sightings))
+        if memo not in self._verdicts:
+            self._verdicts[memo] = rule(sightings, self._setting(key, place, rule is judge))
+            if not plain:
+                return self._verdicts.pop(memo)  # too many addresses to remember
+        return self._verdicts[memo]
+
+    def _setting(
+        self, key: Key, place: tuple[bool, bool, bool | None, bool], final: bool
+    ) -> Setting:
+        f, probe, s, d = key
+        nodes = self._scope.nodes
+        return Setting(
+            probe=self._scope.probes[probe],
+            family=self._scope.families[f],
+            phase=self._options.phase,
+            source_agent=place[0],
+            destination_agent=place[1],
+            source_addresses=nodes[s].addresses,
+            destination_addresses=nodes[d].addresses,
+            serves=place[2],
+            echo_ignored=place[3],
+            final=final,
+        )
+
+    def _serves(self, probe: int, node: int) -> bool | None:
+        kind = self._scope.probes[probe]
+        hello = self._hellos.get(node)
+        if hello is None or kind.protocol is Protocol.ICMP:
+            return None
+        return kind.port in hello["udp" if kind.protocol is Protocol.UDP else "tcp"]
+
+    def _ignores(self, family: int, node: int) -> bool:
+        number = 4 if self._scope.families[family] is Family.IPV4 else 6
+        hello = self._hellos.get(node)
+        return hello is not None and number in hello["echo_ignored"]
+
+    # --- the rest
+
+    def _leave(self) -> None:
+        """What no look decided is unknown."""
+        usable = self._looker.usable()
+        agentless = Outcome(Verdict.UNKNOWN, cause=Cause.NO_AGENT)
+        rest = Cause.INTERRUPTED if self._looker.interrupted else Cause.NOT_WATCHED
+        undecided = Outcome(Verdict.UNKNOWN, cause=rest)
+        for key in self._keys(self._scope.cells()):
+            index = self.matrix.index(*key)
+            if self.matrix.outcome(index) is None:
+                there = key[2] in usable and key[3] in usable
+                self.matrix.set(index, undecided if there else agentless)
+
+    def _afford(self, flows: int) -> None:
+        delay = self._budget.delay_s(flows, self._clock())
+        if delay > 0:
+            most = self._options.max_flows
+            self._progress(f"waiting {delay:.0f} s: at most {most:,} new flows in 30 s")
+            self._sleep(delay)
+        self._budget.spend(flows, self._clock())
+
+    def _note_sources(self, plan: LookPlan, seen: Collection) -> None:
+        for c, source, destination, address in seen.sources():
+            if self._scope.probes[plan.cells[c].probe].one_way:
+                self.sources.setdefault((source, address), set()).add(destination)
+
+
+def _fingerprint(s: Sightings) -> tuple[object, ...]:
+    return (
+        s.planned, s.full_size, s.sent, s.left, s.arrived, s.accepted, s.answered, s.returned,
+        s.received, s.answered_rst, s.answered_syn_ack, s.received_rst, s.received_syn_ack,
+        s.error, s.neighbour_failed, *s.send_errors.items(),
+    )  # fmt: skip

@@ -1,0 +1,186 @@
+"""All agents at once: a thread for each connection, one queue of events for whoever decides.
+
+A node's troubles become an event like any other. They cost that node's cells, never the run.
+"""
+
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from preflight import wire
+from preflight.core.model import AgentState, Node
+from preflight.errors import NodeError
+from preflight.transport import bundle
+from preflight.transport.base import Connector, Session
+
+_MAX_NOISE = 1 << 20  # bytes before the marker
+_MAX_FRAME = 1 << 27
+_BEAT = bundle.encode({"t": "beat"})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What one node said, or that it is lost. `frame` is None where it is."""
+
+    node: int
+    frame: Mapping[str, Any] | None
+    state: AgentState = AgentState.OK
+    reason: str | None = None
+
+
+class _Link:
+    """One node's connection: a thread that reads, and a thread that writes and beats."""
+
+    def __init__(self, number: int, node: Node, events: "queue.SimpleQueue[Event]") -> None:
+        self.number = number
+        self.node = node
+        self.closed = False
+        self._events = events
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._session: Session | None = None
+
+    def run(self, connector: Connector, run: str, first: bytes) -> None:
+        """Log in, start the agent, and read until it ends."""
+        try:
+            session = connector.connect(self.node)
+        except NodeError as error:
+            self._lose(error.state, str(error))
+            return
+        self._session = session
+        if self.closed:
+            session.close()
+            return
+        threading.Thread(target=self._write, args=(session,), daemon=True).start()
+        self.send(first)
+        try:
+            self._read(session, wire.marker(run))
+        except NodeError as error:
+            self._lose(error.state, str(error))
+
+    def _read(self, session: Session, marker: bytes) -> None:
+        data = b""
+        while marker not in data:
+            piece = session.receive()
+            if not piece or len(data) > _MAX_NOISE:
+                self._lose(*self._never_started(session, data))
+                return
+            data += piece
+        data = data.partition(marker)[2]
+        parts = [data]
+        while True:
+            piece = parts[-1]
+            if b"\n" in piece:
+                *lines, rest = b"".join(parts).split(b"\n")
+                parts = [rest]
+                for line in lines:
+                    self._events.put(Event(self.number, _frame(line)))
+            if sum(map(len, parts)) > _MAX_FRAME:
+                raise NodeError(AgentState.FAILED, "the agent sent a frame of over 128 MiB")
+            piece = session.receive()
+            if not piece:
+                self._lose(AgentState.LOST, self._why(session))
+                return
+            parts.append(piece)
+
+    def _never_started(self, session: Session, noise: bytes) -> tuple[str, str]:
+        from preflight.transport.command import explain_exit
+
+        status, stderr = session.ending()
+        state, reason = explain_exit(status, stderr)
+        del noise
+        return state, reason
+
+    def _why(self, session: Session) -> str:
+        status, stderr = session.ending()
+        if status is None:
+            return "the connection was lost while probing"
+        said = f": {stderr.splitlines()[-1]}" if stderr else ""
+        return f"the agent ended with status {status} while probing{said}"
+
+    def _write(self, session: Session) -> None:
+        while not self.closed:
+            try:
+                data = self._outbox.get(timeout=wire.BEAT_S)
+            except queue.Empty:
+                data = _BEAT
+            if data is None:
+                return
+            try:
+                session.send(data)
+            except NodeError:
+                return  # the reader tells
+
+    def send(self, data: bytes) -> None:
+        """Never blocks."""
+        self._outbox.put(data)
+
+    def _lose(self, state: str, reason: str) -> None:
+        if not self.closed:
+            self._events.put(Event(self.number, None, AgentState(state), reason))
+
+    def close(self) -> None:
+        """End the agent: it goes when its standard input closes."""
+        self.closed = True
+        self._outbox.put(None)
+        if self._session is not None:
+            self._session.close()
+
+
+def _frame(line: bytes) -> Mapping[str, Any]:
+    try:
+        frame = json.loads(line)
+    except ValueError as error:
+        raise NodeError(AgentState.FAILED, "the agent sent what is not a frame") from error
+    if not isinstance(frame, dict) or not isinstance(frame.get("t"), str):
+        raise NodeError(AgentState.FAILED, "the agent sent what is not a frame")
+    return frame
+
+
+class Fleet:
+    """The agents of a run. Used from one thread; `events` is where everything they say comes in."""
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self._links: dict[int, _Link] = {}
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+
+    def start(
+        self,
+        nodes: Iterable[tuple[int, Node]],
+        connector: Callable[[Node], Connector],
+        setup: Callable[[int], Mapping[str, Any]],
+    ) -> None:
+        """Log in to all of them side by side; each sends its hello or is lost."""
+        boot = bundle.bootstrap(self._run)
+        for number, node in nodes:
+            link = self._links[number] = _Link(number, node, self.events)
+            first = boot + bundle.encode(setup(number))
+            arguments = (connector(node), self._run, first)
+            threading.Thread(target=link.run, args=arguments, daemon=True).start()
+
+    def send(self, node: int, frame: Mapping[str, Any]) -> None:
+        """To one agent."""
+        self._links[node].send(bundle.encode(frame))
+
+    def broadcast(self, nodes: Sequence[int], frame: Mapping[str, Any]) -> None:
+        """The same to several agents."""
+        data = bundle.encode(frame)
+        for node in nodes:
+            self._links[node].send(data)
+
+    def drop(self, node: int) -> None:
+        """Have no more to do with one agent."""
+        self._links[node].close()
+
+    def close(self) -> None:
+        """End all agents."""
+        for link in self._links.values():
+            link.closed = True
+        threads = [threading.Thread(target=link.close) for link in self._links.values()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(2)
