@@ -7,7 +7,8 @@ watched, and again, more slowly, where a capture lost packets.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol as Interface
+from typing import Any
+from typing import Protocol as Interface
 
 from preflight.core.collect import Collection
 from preflight.core.evidence import Setting, Sightings
@@ -77,7 +78,7 @@ class Survey:
             self._first(cells)
         if any(cell.packets for cell in one_sided):
             for cells in waves(one_sided, len(self._scope.nodes), self._options.max_flows):
-                self._later({key: None for key in self._keys(cells)})
+                self._later(dict.fromkeys(self._keys(cells)))
         self._leave()
         return self.matrix
 
@@ -137,10 +138,10 @@ class Survey:
         for attempt in range(_LATER_LOOKS):
             left: dict[Key, Sightings | None] = {}
             cells = self._cells_of(undecided)
-            for wave in waves(cells, len(self._scope.nodes), self._options.max_flows):
+            for part in waves(cells, len(self._scope.nodes), self._options.max_flows):
                 if self._looker.interrupted:
                     return
-                wave = [cell for cell in wave if cell.packets]
+                wave = [cell for cell in part if cell.packets]
                 number = next(self._numbers)
                 plan = LookPlan(number, wave, rate, taps=True, wait_s=self._options.timeout_s)
                 reused = self._clock() < known_until

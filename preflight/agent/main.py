@@ -58,7 +58,7 @@ class Agent:
             if kind == "setup":
                 self._say(self._hello(frame))
             elif kind == "load":
-                sys.modules["preflight.agent"].load(frame["modules"])  # type: ignore[attr-defined]
+                sys.modules["preflight.agent"].load(frame["modules"])
             elif kind == "peers":
                 addresses = {int(f): a for f, a in frame["addresses"].items()}
                 self._run = Run(self._key, self._setup["me"], addresses)

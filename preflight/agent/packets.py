@@ -46,7 +46,7 @@ def tokens(
 
 def run_tag(key: bytes) -> bytes:
     """The four bytes that the kernel's filters look for in this run's UDP and ICMP payloads."""
-    return blake2b(b"tag", key=key, digest_size=TAG).digest()  # type: ignore[no-any-return]
+    return blake2b(b"tag", key=key, digest_size=TAG).digest()
 
 
 def run_ident(key: bytes) -> int:
@@ -95,7 +95,7 @@ def checksum(data: bytes, start: int = 0) -> int:
     """The Internet checksum (RFC 1071) of `data`, with `start` added in."""
     if len(data) & 1:
         data += b"\0"
-    total = start + sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    total = start + int(sum(struct.unpack("!%dH" % (len(data) // 2), data)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

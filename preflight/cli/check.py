@@ -162,7 +162,7 @@ def _probe(
     inventory: Inventory,
     options: CheckOptions,
     credentials: Credentials,
-    accept_new_host_keys: bool,  # noqa: FBT001
+    accept_new_host_keys: bool,
     connect_timeout: float,
     *,
     quiet: bool,

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from preflight.core.model import Connection, Family, Inventory, Node, Probe
+from preflight.core.options import CheckOptions
 from preflight.core.plan import CellPlan, Pairs, in_family, select, udp_ports, volley
 from preflight.errors import UsageError
-from preflight.core.options import CheckOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def template(probe: Probe, family: Family, *, harmless: bool) -> dict[str, objec
 
 def _header(protocol: int, *, v6: bool) -> Packet:
     if v6:
-        from scapy.layers.inet6 import IPv6  # noqa: PLC0415 - dear, and often not needed
+        from scapy.layers.inet6 import IPv6
 
         return IPv6(src="::", dst="::", hlim=_TTL, nh=protocol)
     return IP(src="0.0.0.0", dst="0.0.0.0", ttl=_TTL, proto=protocol)  # noqa: S104 - left blank
@@ -63,7 +63,7 @@ def _header(protocol: int, *, v6: bool) -> Packet:
 
 def _echo(*, v6: bool) -> Packet:
     if v6:
-        from scapy.layers.inet6 import ICMPv6EchoRequest  # noqa: PLC0415
+        from scapy.layers.inet6 import ICMPv6EchoRequest
 
         return ICMPv6EchoRequest()
     return ICMP(type=8, code=0)
