@@ -1,0 +1,119 @@
+"""`--dry-run`: what a check would send, for whoever has to approve it."""
+
+from collections.abc import Iterator
+from typing import TextIO
+
+from preflight.core.model import Connection, Family, Phase, Probe, ProbeKind, Protocol
+from preflight.core.offsets import INNER_FRAME, TUNNEL_HEADER
+from preflight.core.options import CheckOptions
+from preflight.core.plan import FLOW_WINDOW_S, CellPlan, LookPlan, waves
+from preflight.core.scope import Scope
+
+_IP_HEADER = {Family.IPV4: 20, Family.IPV6: 40}
+_TAG_AND_TOKEN = 12
+_ECHO = 8 + 56
+_SYN = 24
+_UDP_PORTS = "704-65535"  # agent.packets draws from these
+_TCP_PORTS = "61000-64999"
+
+
+def render(scope: Scope, options: CheckOptions, file: TextIO) -> None:
+    """Write the plan as text: a summary, then every flow."""
+    for line in _lines(scope, options):
+        file.write(line + "\n")
+
+
+def _lines(scope: Scope, options: CheckOptions) -> Iterator[str]:
+    first = scope.cells()
+    parts = list(waves(first, len(scope.nodes), options.max_flows))
+    plans = [LookPlan(1, part, options.rate, taps=False, wait_s=0) for part in parts]
+    again = LookPlan(2, scope.cells(first=False), options.rate, taps=True, wait_s=0)
+    packets = sum(plan.packets for plan in plans)
+    flows = sum(plan.flows for plan in plans)
+    sending = sum(plan.sending_s() for plan in plans) + FLOW_WINDOW_S * (len(plans) - 1)
+    pairs = ", ".join(
+        f"{sum(map(len, rows)):,} over {family.value.replace('ipv', 'IPv')}"
+        for family, rows in zip(scope.families, scope.pairs, strict=True)
+    )
+    phase = "before Cilium is installed" if options.phase is Phase.BEFORE else "with Cilium there"
+    yield f"A check {phase} would send what follows. Nothing is sent now."
+    yield ""
+    yield f"  agents        {_agents(scope)}"
+    yield f"  ordered pairs {pairs}"
+    yield (
+        f"  first look    {packets:,} packets in {flows:,} flows, "
+        f"{options.rate:,.0f} packets/s from each node at most, about {sending:.1f} s"
+    )
+    yield (
+        f"  second look   of cells that are not open alone: at most {again.packets:,} packets, "
+        f"about {again.sending_s():.1f} s, UDP in the same flows"
+    )
+    if len(plans) > 1:
+        yield f"  in waves      {len(plans)}, {FLOW_WINDOW_S:.0f} s apart"
+    yield f"  new flows     at most {options.max_flows:,} in any {FLOW_WINDOW_S:.0f} s (--max-flows)"
+    yield "  answers       TCP: RST, or SYN-ACK and then RST; echo replies; ICMP port unreachable"
+    yield ""
+    yield "  probe      protocol     packets to each destination                    source ports"
+    for cell in first:
+        if cell.family is scope.families[0]:
+            yield "  " + _probe(scope.probes[cell.probe], cell)
+    yield ""
+    for cell in first:
+        yield from _flows(scope, cell)
+
+
+def _agents(scope: Scope) -> str:
+    kinds = [scope.nodes[n].connection for n in scope.involved()]
+    names = {
+        Connection.SSH: "over SSH",
+        Connection.LOCAL: "on this machine",
+        Connection.NONE: "nodes without one (only the harmless form is sent there)",
+    }
+    counts = ((kinds.count(kind), text) for kind, text in names.items())
+    return ", ".join(f"{count} {text}" for count, text in counts if count)
+
+
+def _probe(probe: Probe, cell: CellPlan) -> str:
+    volley = cell.volley
+    small = volley.count - volley.full
+    sizes = f"{small} of {_size(probe, cell.family)} bytes"
+    if volley.full:
+        sizes += f", {volley.full} of the device's MTU with DF"
+    port = f"{probe.protocol.upper()} {probe.port}" if probe.port else "ICMP echo"
+    return f"{probe.name:<10} {port:<12} {sizes:<46} {_ports(probe, cell)}"
+
+
+def _size(probe: Probe, family: Family) -> int:
+    header = _IP_HEADER[family]
+    if probe.protocol is Protocol.TCP:
+        return header + _SYN
+    if probe.protocol is Protocol.ICMP:
+        return header + _ECHO
+    tunnel = probe.kind in (ProbeKind.GENEVE, ProbeKind.VXLAN)
+    return header + 8 + (TUNNEL_HEADER + INNER_FRAME if tunnel else 0) + _TAG_AND_TOKEN
+
+
+def _ports(probe: Probe, cell: CellPlan) -> str:
+    if probe.protocol is Protocol.UDP:
+        return f"{cell.volley.flows} of {_UDP_PORTS}"
+    if probe.protocol is Protocol.TCP:
+        return f"{cell.volley.flows} of {_TCP_PORTS}"
+    return "none"
+
+
+def _flows(scope: Scope, cell: CellPlan) -> Iterator[str]:
+    probe = scope.probes[cell.probe]
+    port = f"udp/{probe.port}" if probe.protocol is Protocol.UDP else f"tcp/{probe.port}"
+    what = port if probe.port else "icmp echo"
+    nodes = scope.nodes
+    width = max(len(n.address_in(cell.family) or "") for n in nodes)
+    named = max(len(node.name) for node in nodes)
+    for source, row in enumerate(cell.pairs):
+        start = nodes[source].address_in(cell.family)
+        for destination in row:
+            end = nodes[destination].address_in(cell.family)
+            yield (
+                f"{nodes[source].name:<{named}} {start:<{width}} -> "
+                f"{nodes[destination].name:<{named}} {end:<{width}}  {what:<9}  "
+                f"{cell.volley.flows} flows  {cell.volley.count} packets"
+            )
