@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from preflight.agent.packets import Patcher
 
+    Shot = tuple[Patcher, tuple[bytes, int]]  # and its aim
+
 OUT = ("sent", "left", "returned", "received")  # watched at the source of a cell
 IN = ("arrived", "accepted", "answered")  # watched at its destination
 KINDS = ("received_rst", "received_syn_ack", "answered_rst", "answered_syn_ack")
@@ -63,7 +65,12 @@ class Cell:
         self.harmless = Template.of(fields["harmless"])
         self.planned = (1 << self.count) - 1
         self.two_way = self.protocol != UDP
-        self.width = 4 if self.protocol == TCP else packets.TOKEN
+
+    def tokens(self, key: bytes, look: int, pair: "tuple[int, int]") -> "list[bytes]":
+        """The token of each probe of a pair."""
+        found = packets.tokens(key, look, self.family, self.probe, pair, self.count)
+        width = packets.token_width(self.protocol)
+        return found if width == packets.TOKEN else [token[:width] for token in found]
 
     def firsts(self, key: bytes, look: int, pair: "tuple[int, int]") -> "list[int]":
         """The source port, or ICMP sequence number, of each probe of a pair."""
@@ -78,7 +85,7 @@ class Cell:
 class Flight:
     """The probes of one cell to one peer, ready to be patched and sent."""
 
-    __slots__ = ("address", "firsts", "full", "peer", "slot", "small", "tokens")
+    __slots__ = ("address", "firsts", "full", "peer", "slot", "small", "target", "tokens")
 
     def __init__(
         self, slot: int, peer: int, address: str, firsts: "list[int]", tokens: "list[bytes]"
@@ -86,10 +93,11 @@ class Flight:
         self.slot = slot
         self.peer = peer
         self.address = address
+        self.target = (address, 0)
         self.firsts = firsts
         self.tokens = tokens
-        self.small: Patcher | None = None
-        self.full: Patcher | None = None
+        self.small: Shot | None = None
+        self.full: Shot | None = None
 
 
 class Look:
@@ -132,9 +140,8 @@ class Look:
         for peer in cell.come:
             pair = (peer, run.me)
             start = (cell.number * run.peers + peer) << 6
-            tokens = packets.tokens(run.key, self.number, cell.family, cell.probe, pair, cell.count)
-            for i, token in enumerate(tokens):
-                self.requests[token[: cell.width]] = start + i
+            for i, token in enumerate(cell.tokens(run.key, self.number, pair)):
+                self.requests[token] = start + i
             if cell.protocol == TCP:
                 for i, port in enumerate(cell.firsts(run.key, self.number, pair)):
                     self.request_flows[(addresses[peer], port, cell.port)] = start + i
@@ -149,11 +156,11 @@ class Look:
             peer,
             run.addresses[cell.family][peer],
             cell.firsts(run.key, self.number, pair),
-            packets.tokens(run.key, self.number, cell.family, cell.probe, pair, cell.count),
+            cell.tokens(run.key, self.number, pair),
         )
         if cell.two_way or self.taps:
             for i, token in enumerate(flight.tokens):
-                self.own[token[: cell.width]] = slot << 6 | i
+                self.own[token] = slot << 6 | i
         if cell.protocol == TCP:
             for i, port in enumerate(flight.firsts):
                 self.own_flows[(flight.address, port, cell.port)] = slot << 6 | i

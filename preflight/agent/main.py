@@ -6,6 +6,7 @@ alarm that only the controller's sign of life puts off ends it also where it is 
 
 import _signal
 import _socket as socket
+import errno
 import posix
 import select
 import sys
@@ -26,7 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_TICK_S = 0.001  # poll's own
+_TICK_S = 0.005  # sockets are read so often: waking for every packet costs ten times as much
+_POLL_S = 0.001  # what poll can tell apart
 _BUFFER = 4 << 20  # bytes; the default kept 256 of 980 probes that arrived together
 
 
@@ -45,7 +47,7 @@ class Agent:
         self._raw: list[RawSocket] = []
         self._poll = select.poll()
         self._poll.register(incoming, select.POLLIN)
-        self._watching: dict[int, Any] = {}
+        self._readers: list[Any] = []
         self._drain: float | None = None
         self._setup: dict[str, Any] = {}
         self._own: dict[int, str] = {}
@@ -89,11 +91,15 @@ class Agent:
     def _open(self, setup: "dict[str, Any]") -> None:
         tag, ident = run_tag(self._key), run_ident(self._key)
         filters = Filters(self._offsets, setup["tcp"], setup["echo"], tag, ident)
+        needed = {UDP: bool(self._offsets), TCP: bool(setup["tcp"])}
         for family in self._own:
-            for protocol in PROTOCOLS[family]:
-                needed = {UDP: bool(self._offsets), TCP: bool(setup["tcp"])}.get(protocol, True)
-                if needed:
-                    self._raw.append(RawSocket(family, protocol, filters, _BUFFER))
+            try:
+                for protocol in PROTOCOLS[family]:
+                    if needed.get(protocol, True):
+                        self._raw.append(RawSocket(family, protocol, filters, _BUFFER))
+            except OSError as error:
+                if error.errno != errno.EAFNOSUPPORT:  # then the address is told to be absent
+                    raise
         self._filters = filters
         self._routes = Routes()
         self._sender = Sender(tag, ident, self._own, self._routes)
@@ -104,28 +110,27 @@ class Agent:
         watcher = Watcher(look, self._offsets)
         tap = None
         for raw in self._raw:
-            self._watch(raw, lambda raw=raw: watcher.read(raw))
+            self._readers.append(lambda raw=raw: watcher.read(raw))
         self._drain = None
         try:
             if look.taps:
                 tap = self._tap(look)
-                self._watch(tap, tap.read)
+                self._readers.append(tap.read)
+                for raw in self._raw:
+                    watcher.read(raw)  # strangers' packets, and what was lost for them,
+                    raw.lost()  # from between two looks: nobody probes before all are ready
                 self._say({"t": "ready", "number": look.number})
                 self._await("go")
             self._sender.run(look, self._idle)
             self._say({"t": "sent", "number": look.number})
             while not self._over(look):
-                self._watch_once(1 if self._drain is None else self._drain - monotonic() + _TICK_S)
-            for read in list(self._watching.values()):
-                read()
+                self._watch_once(_TICK_S)
             self._lost(look, tap)
             out = report(look)
             if tap is not None:
                 out["neighbours"] = self._silent(look)
         finally:
-            for fd in list(self._watching):
-                self._poll.unregister(fd)
-            self._watching.clear()
+            self._readers = []
             if tap is not None:
                 tap.close()
         self._say(out)
@@ -168,10 +173,6 @@ class Agent:
 
     # --- the streams
 
-    def _watch(self, sock: "Any", read: "Any") -> None:
-        self._watching[sock.fileno()] = read
-        self._poll.register(sock.fileno(), select.POLLIN)
-
     def _idle(self, seconds: float) -> bool:
         """Watch for so long, at least once; False where the look is to end now."""
         end = monotonic() + seconds
@@ -179,15 +180,15 @@ class Agent:
             self._watch_once(end - monotonic())
             if self._drain is not None:
                 return False
-            if end - monotonic() < _TICK_S:
+            if end - monotonic() < _POLL_S:
                 return True
 
     def _watch_once(self, seconds: float) -> None:
-        for fd, _ in self._poll.poll(max(int(seconds * 1000), 0)):
-            if fd == self._incoming:
-                self._hear()
-            else:
-                self._watching[fd]()
+        pause = min(max(seconds, 0), _TICK_S)
+        if self._poll.poll(int(pause * 1000)):
+            self._hear()
+        for read in self._readers:
+            read()
 
     def _next(self) -> "dict[str, Any]":
         while not self._frames:
@@ -225,7 +226,10 @@ def _packed(family: int, address: str) -> bytes:
 
 def start(run: str) -> None:
     """Run an agent on standard input and output, and end the process with it."""
+    _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)  # whatever our parent did to it
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
     _signal.alarm(wire.SILENCE_S)
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # Ctrl-C is for the controller beside us
     outgoing = posix.dup(1)
     posix.dup2(2, 1)  # a stray print may not corrupt the frames
     posix.write(outgoing, wire.marker(run))

@@ -30,6 +30,7 @@ _TUNNEL_PORTS = (4789, 6081, 8472)  # a stateful firewall takes these for replie
 _LOW_PORT, _FIRST_HIGH_PORT, _LAST_PORT = 704, 1024, 65535
 
 _TOKEN_SEED = struct.Struct("!HBBBHH")
+_SHORT = struct.Struct("!H").pack_into
 _FIXED = 0xFFFF  # in place of a look's number: the same in every look of the run
 
 
@@ -42,6 +43,11 @@ def tokens(
         seed = _TOKEN_SEED.pack(look, family, probe, block, pair[0], pair[1])
         out += blake2b(seed, key=key).digest()
     return [out[i : i + TOKEN] for i in range(0, count * TOKEN, TOKEN)]
+
+
+def token_width(protocol: int) -> int:
+    """How many bytes of a token a probe has room for: a SYN carries it as its sequence number."""
+    return 4 if protocol == TCP else TOKEN
 
 
 def run_tag(key: bytes) -> bytes:
@@ -127,55 +133,58 @@ class Template:
 
 
 class Patcher:
-    """A template addressed to one destination; `patch` turns it into one probe after another."""
+    """Turns one template into probe after probe, all from one source.
 
-    def __init__(
-        self, template: Template, tag: bytes, ident: int, source: bytes, destination: bytes
-    ) -> None:
+    `aim` prepares a destination once; `patch` then writes destination, port and token in place.
+    """
+
+    def __init__(self, template: Template, tag: bytes, ident: int, source: bytes) -> None:
         packet = bytearray(template.packet)
         l4, size, protocol = template.header, len(packet), template.protocol
         if l4 == 40:
             struct.pack_into("!H", packet, 4, size - 40)
-            packet[8:40] = source + destination
-            pseudo = source + destination + struct.pack("!II", size - l4, protocol)
+            packet[8:40] = source + bytes(16)
         else:
             struct.pack_into("!HH", packet, 2, size, ident)
-            packet[12:20] = source + destination
-            pseudo = source + destination + struct.pack("!HH", protocol, size - l4)
-        self._first = l4  # the port, or for ICMP the sequence number
+            packet[12:20] = source + bytes(4)
+        first = l4  # the port, or for ICMP the sequence number
         self._checksum = l4 + {UDP: 6, TCP: 16, ICMP: 2, ICMPV6: 2}[protocol]
-        if protocol == TCP:
-            self._width = 4
-        else:
-            self._width = TOKEN
+        if protocol != TCP:
             packet[template.token - TAG : template.token] = tag
         if protocol == UDP:
             struct.pack_into("!H", packet, l4 + 4, size - l4)
             if l4 == 20:
                 self._checksum = 0  # none on IPv4, as Cilium sends it
         elif protocol != TCP:
+            first = l4 + 6
             struct.pack_into("!H", packet, l4 + 4, ident)
-            self._first = l4 + 6
-            if protocol == ICMP:
-                pseudo = b""
-        for blank in {self._first, self._checksum} - {0}:
+        for blank in {first, self._checksum} - {0}:
             packet[blank : blank + 2] = bytes(2)
-        self._words = struct.Struct("!%dH" % (self._width // 2)).unpack
+        self._pseudo = protocol != ICMP  # which is the only one not to sum the addresses up
+        pseudo = source + struct.pack("!HH", protocol, size - l4) if self._pseudo else b""
         self._base = ~checksum(pseudo + bytes(packet[l4:])) & 0xFFFF
-        self._token = template.token
+        self._lead = bytes(packet[l4:first])
+        self._to = 24 if l4 == 40 else 16
+        self._aim = struct.Struct("!%dsH" % (first - self._to)).pack_into
+        self._token = slice(template.token, template.token + token_width(protocol))
         self._buffer = packet
 
-    def patch(self, first: int, token: bytes) -> bytearray:
+    def aim(self, destination: bytes) -> "tuple[bytes, int]":
+        """What `patch` has to know of a destination (packed)."""
+        address = int.from_bytes(destination, "big") if self._pseudo else 0
+        return destination + self._lead, self._base + address % 0xFFFF
+
+    def patch(self, aim: "tuple[bytes, int]", first: int, token: bytes) -> bytearray:
         """The probe with that source port (ICMP: sequence number) and token.
 
         The buffer is the same each time: send it before asking for the next.
         """
-        buffer, at, width = self._buffer, self._token, self._width
-        buffer[self._first : self._first + 2] = first.to_bytes(2, "big")
-        buffer[at : at + width] = token[:width]
+        lead, total = aim
+        buffer = self._buffer
+        self._aim(buffer, self._to, lead, first)
+        buffer[self._token] = token
         if self._checksum:
-            total = self._base + first + sum(self._words(token[:width]))
-            total = (total & 0xFFFF) + (total >> 16)
-            total = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
-            buffer[self._checksum : self._checksum + 2] = (total or 0xFFFF).to_bytes(2, "big")
+            # A sum of 16-bit words with carry is the number that they spell, modulo 65535.
+            total = (total + first + int.from_bytes(token, "big")) % 0xFFFF
+            _SHORT(buffer, self._checksum, 0xFFFF - total)
         return buffer

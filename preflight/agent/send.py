@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from preflight.agent.look import Cell, Flight, Look
-    from preflight.agent.packets import Template
+    from preflight.agent.look import Cell, Flight, Look, Shot
     from preflight.agent.route import Routes
 
 _CHUNK = 32  # probes between two looks at the clock
 _FALLEN_BEHIND_S = 0.05
 _BUSY = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
 _RETRIES, _RETRY_S = 3, 0.003
+_PATIENCE_S = 1.0  # for a look's retries together, or a full neighbour table would hold it up
 
 
 def timetable(look: "Look") -> "list[tuple[float, Cell, int]]":
@@ -54,9 +54,12 @@ class Sender:
         self._own = own
         self._routes = routes
         self._sockets: dict[tuple[int, bool], Callable[..., int]] = {}
+        self._patchers: dict[tuple[int, bool, int | None, bytes], Patcher] = {}  # of one look
 
     def run(self, look: "Look", idle: "Callable[[float], bool]") -> None:
         """Send everything; `idle(seconds)` watches meanwhile and says False when all is over."""
+        self._patchers.clear()
+        self._patience = _PATIENCE_S
         started = monotonic()
         for offset, cell, sequence in timetable(look):
             flights = look.flights[cell.number]
@@ -74,16 +77,14 @@ class Sender:
         sendto = self._socket(cell)
         full = sequence >= cell.count - cell.full
         for flight in flights:
-            patcher = flight.full if full else flight.small
-            if patcher is None:
-                patcher = self._patcher(cell, flight, full)
-            packet = patcher.patch(flight.firsts[sequence], flight.tokens[sequence])
+            patcher, aim = (flight.full if full else flight.small) or self._aim(cell, flight, full)
+            packet = patcher.patch(aim, flight.firsts[sequence], flight.tokens[sequence])
             if timed:
                 sent_at[flight.slot << 6 | sequence] = time()
             try:
-                sendto(packet, (flight.address, 0))
+                sendto(packet, flight.target)
             except OSError as error:
-                code = _again(sendto, packet, flight.address, error)
+                code = self._again(sendto, packet, flight.target, error)
                 if code:
                     key = (flight.slot, code)
                     look.send_errors[key] = look.send_errors.get(key, 0) | bit
@@ -98,37 +99,50 @@ class Sender:
             self._sockets[key] = sender(cell.family, own).sendto
         return self._sockets[key]
 
-    def _patcher(self, cell: "Cell", flight: "Flight", full: bool) -> "Patcher":
-        template = cell.harmless if flight.peer in cell.inert else cell.plain
+    def _aim(self, cell: "Cell", flight: "Flight", full: bool) -> "Shot":
+        inert = flight.peer in cell.inert
+        size = self._routes.to(cell.family, flight.address).mtu if full else None
+        source = self._source(cell, flight)
+        key = (cell.number, inert, size, source)
+        patcher = self._patchers.get(key)
+        if patcher is None:
+            template = cell.harmless if inert else cell.plain
+            if size is not None:
+                template = template.full(size)
+            patcher = self._patchers[key] = Patcher(template, self._tag, self._ident, source)
+        shot = (patcher, patcher.aim(socket.inet_pton(_domain(cell.family), flight.address)))
         if full:
-            template = template.full(self._routes.to(cell.family, flight.address).mtu)
-        patcher = self._addressed(cell, template, flight)
-        if full:
-            flight.full = patcher
+            flight.full = shot
         else:
-            flight.small = patcher
-        return patcher
+            flight.small = shot
+        return shot
 
-    def _addressed(self, cell: "Cell", template: "Template", flight: "Flight") -> "Patcher":
-        domain = socket.AF_INET if cell.family == 4 else socket.AF_INET6
-        source = socket.inet_pton(domain, self._own[cell.family])
+    def _source(self, cell: "Cell", flight: "Flight") -> bytes:
         if cell.protocol == UDP:
             if cell.family == 4:
-                source = bytes(4)  # the kernel fills it in
+                return bytes(4)  # the kernel fills it in
+            picked = self._routes.to(6, flight.address).source
+            if picked:
+                return picked
+        return socket.inet_pton(_domain(cell.family), self._own[cell.family])
+
+    def _again(
+        self, sendto: "Any", packet: bytearray, target: "tuple[str, int]", error: OSError
+    ) -> int:
+        """0 where a short wait helped a full queue, else the errno."""
+        for _ in range(_RETRIES if error.errno in _BUSY else 0):
+            if self._patience <= 0:
+                break
+            self._patience -= _RETRY_S
+            sleep(_RETRY_S)
+            try:
+                sendto(packet, target)
+            except OSError as again:
+                error = again
             else:
-                source = self._routes.to(6, flight.address).source or source
-        target = socket.inet_pton(domain, flight.address)
-        return Patcher(template, self._tag, self._ident, source, target)
+                return 0
+        return error.errno or errno.EIO
 
 
-def _again(sendto: "Any", packet: bytearray, address: str, error: OSError) -> int:
-    """0 where a short wait helped a full queue, else the errno."""
-    for _ in range(_RETRIES if error.errno in _BUSY else 0):
-        sleep(_RETRY_S)
-        try:
-            sendto(packet, (address, 0))
-        except OSError as again:
-            error = again
-        else:
-            return 0
-    return error.errno or errno.EIO
+def _domain(family: int) -> int:
+    return socket.AF_INET if family == 4 else socket.AF_INET6

@@ -17,7 +17,7 @@ from preflight.agent.netlink import (
 )
 from preflight.agent.packets import ICMP, ICMPV6, TAG, TCP, TOKEN, UDP
 from preflight.agent.sockets import attach, drain, enlarge
-from preflight.agent.watch import kind_of, previous
+from preflight.agent.watch import MAX_READ, kind_of, previous
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Tap:
 
     def read(self) -> None:
         """Everything that is waiting."""
-        while True:
+        for _ in range(MAX_READ):
             try:
                 data, (device, _, kind) = self._receive()
             except BlockingIOError:
@@ -123,12 +123,14 @@ class Tap:
         return data, address[:3]
 
     def _match(self, data: bytes, outgoing: bool) -> None:
+        if len(data) < 20:
+            return
         v6 = data[0] >> 4 == 6
         header = 40 if v6 else (data[0] & 15) * 4
         protocol = data[6] if v6 else data[9]
         body = data[header:]
-        if len(body) < 8:
-            return
+        if header < 20 or len(body) < 8:
+            return  # a tap sees what the IP layer has not checked yet
         if protocol == UDP:
             at = 8 + self._offsets.get(body[2] << 8 | body[3], 0) + TAG
             self._request(outgoing, body[at : at + TOKEN])

@@ -12,6 +12,7 @@ _ERRORS = {ICMP: (3, 11, 12), ICMPV6: (1, 2, 3)}
 _REQUEST = {ICMP: 8, ICMPV6: 128}
 _REPLY = {ICMP: 0, ICMPV6: 129}
 _MAX_RTT_S = 60.0
+MAX_READ = 1 << 16  # more than a buffer holds; strangers' SYNs may come faster than we read
 
 
 def previous(ack: bytes) -> bytes:
@@ -38,13 +39,15 @@ class Watcher:
     def read(self, raw: "RawSocket") -> None:
         """Everything that is waiting in `raw`."""
         match = {UDP: self._udp, TCP: self._tcp}.get(raw.protocol, self._icmp)
-        while True:
+        for _ in range(MAX_READ):
             got = raw.receive()
             if got is None:
                 return
             match(raw, *got)
 
     def _udp(self, raw: "RawSocket", data: bytes, sender: str, _: float) -> None:
+        if len(data) < 8:
+            return
         at = 8 + self._offsets.get(data[2] << 8 | data[3], 0) + TAG
         place = self._look.requests.get(data[at : at + TOKEN])
         if place is not None:
