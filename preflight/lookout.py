@@ -3,7 +3,9 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import ip_address
+from itertools import chain
 from typing import Any
 
 from preflight.core.collect import Collection, Report, parse
@@ -15,6 +17,8 @@ from preflight.transport.fleet import Event, Fleet
 
 _GRACE_S = 15.0  # for a held-up node, beyond what its part should take
 _LAST_WORDS_S = 2.0
+_LONGEST_US = 1 << 31
+_PROOFS, _KINDS = {"sent", "accepted", "received"}, {"answered", "received"}
 _FAMILIES = {Family.IPV4: 4, Family.IPV6: 6}
 
 Templates = Callable[[], Mapping[tuple[int, Family, bool], Mapping[str, object]]]
@@ -65,8 +69,8 @@ class Lookout:
 
     def look(self, plan: LookPlan) -> Collection:
         """Have `plan` carried out by whoever of its nodes is still there."""
-        frames = self._frames(plan)
         reports: dict[int, Report] = {}
+        frames = {} if self.interrupted else self._frames(plan)
         part = set(frames)
         self._order(plan, frames, part)
         self._collect(plan, part, reports)
@@ -82,27 +86,27 @@ class Lookout:
         for node, frame in frames.items():
             self._fleet.send(node, frame)
         if plan.taps:
-            self._until(part, "ready", plan.number, _GRACE_S)
+            self._until(part, "ready", plan, _GRACE_S)
             self._fleet.broadcast(sorted(part & self._alive), {"t": "go"})
 
     def _collect(self, plan: LookPlan, part: set[int], reports: dict[int, Report]) -> None:
         sending = 2 * plan.sending_s() + _GRACE_S
-        self._until(part, "sent", plan.number, sending, reports)
+        self._until(part, "sent", plan, sending, reports)
         rest = sorted((part & self._alive) - reports.keys())
         self._fleet.broadcast(rest, {"t": "drain", "wait": plan.wait_s})
-        self._until(part, "report", plan.number, plan.wait_s + _GRACE_S, reports)
+        self._until(part, "report", plan, plan.wait_s + _GRACE_S, reports)
 
     def _last_words(self, plan: LookPlan, part: set[int], reports: dict[int, Report]) -> None:
         rest = (part & self._alive) - reports.keys()
         self._fleet.broadcast(sorted(rest), {"t": "go"})
         self._fleet.broadcast(sorted(rest), {"t": "drain", "wait": 0})
-        self._until(part, "report", plan.number, _LAST_WORDS_S, reports, last=True)
+        self._until(part, "report", plan, _LAST_WORDS_S, reports, last=True)
 
     def _until(
         self,
         part: set[int],
         kind: str,
-        number: int,
+        plan: LookPlan,
         limit_s: float,
         reports: dict[int, Report] | None = None,
         *,
@@ -127,9 +131,9 @@ class Lookout:
                 continue
             if event.frame is None:
                 self.lose(event)
-            elif event.frame.get("number") == number and event.node in self._alive:
+            elif event.frame.get("number") == plan.number and event.node in self._alive:
                 if event.frame["t"] == "report" and reports is not None:
-                    self._keep(event, reports)
+                    self._keep(event, plan, reports)
                     waiting.discard(event.node)
                 elif event.frame["t"] == kind:
                     waiting.discard(event.node)
@@ -138,11 +142,13 @@ class Lookout:
             reason = f"the agent was not done {limit_s:.0f} s after it should have been"
             self.lose(Event(node, None, AgentState.LOST, reason))
 
-    def _keep(self, event: Event, reports: dict[int, Report]) -> None:
+    def _keep(self, event: Event, plan: LookPlan, reports: dict[int, Report]) -> None:
         assert event.frame is not None
         try:
-            reports[event.node] = parse(event.frame)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            report = parse(event.frame)
+            _vet(report, plan, event.node)
+            reports[event.node] = report
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             reason = f"the agent's report makes no sense ({type(error).__name__})"
             self.lose(Event(event.node, None, AgentState.FAILED, reason))
 
@@ -202,3 +208,26 @@ def _reversed(cell: CellPlan, alive: set[int]) -> list[list[int]]:
             for destination in row:
                 out[destination].append(source)
     return out
+
+
+def _vet(report: Report, plan: LookPlan, node: int) -> None:
+    """Raises ValueError where a report speaks of what was not planned, or in no address."""
+    cells, peers = len(plan.cells), len(plan.cells[0].pairs)
+    spots: list[Iterable[tuple[int, int]]] = [*report.seen.values(), *report.kinds.values()]
+    spots += [report.errors, report.send_errors, report.neighbours, report.sources]
+    for cell, peer in chain.from_iterable(spots):
+        if not (0 <= cell < cells and 0 <= peer < peers):
+            raise ValueError("a cell that does not exist")
+    for cell, row in report.rtt_us.items():
+        fits = 0 <= cell < cells and len(row) == len(plan.cells[cell].pairs[node])
+        if not fits or not all(0 <= us < _LONGEST_US for us in row):
+            raise ValueError("a time that cannot be")
+    if not all(0 <= cell < cells for _, cell in report.lost):
+        raise ValueError("a cell that does not exist")
+    if not (report.seen.keys() >= _PROOFS and report.kinds.keys() >= _KINDS):
+        raise ValueError("a vantage point is missing")
+    for address in (*report.sources.values(), *(error.sender for error in report.errors.values())):
+        _, _, zone = address.partition("%")
+        ip_address(address)
+        if not (zone or "0").replace("-", "").replace("_", "").replace(".", "").isalnum():
+            raise ValueError("an address that cannot be")

@@ -55,6 +55,7 @@ class Sender:
         self._routes = routes
         self._sockets: dict[tuple[int, bool], Callable[..., int]] = {}
         self._patchers: dict[tuple[int, bool, int | None, bytes], Patcher] = {}  # of one look
+        self._patience = 0.0
 
     def run(self, look: "Look", idle: "Callable[[float], bool]") -> None:
         """Send everything; `idle(seconds)` watches meanwhile and says False when all is over."""

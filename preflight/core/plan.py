@@ -246,8 +246,8 @@ class FlowBudget:
             if open_now + flows <= self._most:
                 return 0.0
             open_now -= count
-            if open_now + flows <= self._most:
-                return at + self._window_s - now
+            if open_now + flows <= self._most or not open_now:
+                return at + self._window_s - now  # more than the budget has to go alone
         return 0.0
 
     def spend(self, flows: int, now: float) -> None:

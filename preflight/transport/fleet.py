@@ -6,6 +6,7 @@ A node's troubles become an event like any other. They cost that node's cells, n
 import json
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from preflight.transport.base import Connector, Session
 
 _MAX_NOISE = 1 << 20  # bytes before the marker
 _MAX_FRAME = 1 << 27
+_CLOSE_S = 2.0
 _BEAT = bundle.encode({"t": "beat"})
 
 
@@ -43,22 +45,23 @@ class _Link:
         self._session: Session | None = None
 
     def run(self, connector: Connector, run: str, first: bytes) -> None:
-        """Log in, start the agent, and read until it ends."""
+        """Log in, start the agent, and read until it ends. Whatever goes wrong is an event."""
         try:
-            session = connector.connect(self.node)
+            self._live(connector.connect(self.node), run, first)
         except NodeError as error:
             self._lose(error.state, str(error))
-            return
+        except Exception as error:  # a bug costs this node, never the run
+            reason = f"a bug of preflight's own ({type(error).__name__}: {error})"
+            self._lose(AgentState.FAILED, reason)
+
+    def _live(self, session: Session, run: str, first: bytes) -> None:
         self._session = session
         if self.closed:
             session.close()
             return
         threading.Thread(target=self._write, args=(session,), daemon=True).start()
         self.send(first)
-        try:
-            self._read(session, wire.marker(run))
-        except NodeError as error:
-            self._lose(error.state, str(error))
+        self._read(session, wire.marker(run))
 
     def _read(self, session: Session, marker: bytes) -> None:
         data = b""
@@ -132,7 +135,7 @@ class _Link:
 def _frame(line: bytes) -> Mapping[str, Any]:
     try:
         frame = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NodeError(AgentState.FAILED, "the agent sent what is not a frame") from error
     if not isinstance(frame, dict) or not isinstance(frame.get("t"), str):
         raise NodeError(AgentState.FAILED, "the agent sent what is not a frame")
@@ -172,15 +175,20 @@ class Fleet:
             self._links[node].send(data)
 
     def drop(self, node: int) -> None:
-        """Have no more to do with one agent."""
-        self._links[node].close()
+        """Have no more to do with one agent. Does not wait: it may hang."""
+        link = self._links[node]
+        link.closed = True
+        threading.Thread(target=link.close, daemon=True).start()
 
     def close(self) -> None:
-        """End all agents."""
+        """End all agents. Those that hang cost `_CLOSE_S` together."""
         for link in self._links.values():
             link.closed = True
-        threads = [threading.Thread(target=link.close) for link in self._links.values()]
+        threads = [
+            threading.Thread(target=link.close, daemon=True) for link in self._links.values()
+        ]
         for thread in threads:
             thread.start()
+        end = time.monotonic() + _CLOSE_S
         for thread in threads:
-            thread.join(2)
+            thread.join(max(end - time.monotonic(), 0))

@@ -1,0 +1,283 @@
+"""The cells that are not open, in as few words as they have causes: 200 cells, one line.
+
+Rules of this file:
+1. Cells share a group only where verdict, leg, place, cause and rejecter are equal.
+2. A group is a block, every source to every destination, and holds no other cell.
+3. Every cell that is not open is in exactly one group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product, starmap
+from typing import NamedTuple
+
+from preflight.core.cover import cover, transposed
+from preflight.core.matrix import Cell, Matrix
+from preflight.core.model import Cause, Family, Leg, Place, Severity, Verdict
+from preflight.core.naming import Naming, members
+
+BY_THE_SOURCE = "source"
+BY_THE_DESTINATION = "destination"
+
+_WORST_FIRST = (Verdict.BLOCKED, Verdict.LOSSY, Verdict.CLOSED, Verdict.UNKNOWN)
+
+
+class Kind(NamedTuple):
+    """What the cells of a group have in common."""
+
+    verdict: Verdict
+    leg: Leg | None
+    place: Place | None
+    cause: Cause | None
+    rejected_by: str | None  # an address, or BY_THE_SOURCE, BY_THE_DESTINATION: the pair's own
+
+
+class Test(NamedTuple):
+    """One probe over one family; `probe` is its position in the matrix."""
+
+    probe: int
+    family: Family
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Cells that are not open and alike in all but their evidence.
+
+    They are those of every source to every destination and, with `both_ways`, back; as far as
+    such a cell was planned.
+    """
+
+    kind: Kind
+    severity: Severity  # the highest of its probes'
+    tests: tuple[Test, ...]
+    sources: tuple[int, ...]
+    destinations: tuple[int, ...]
+    both_ways: bool
+    where: str  # the same in words: `rack=a → rack=b`, `all ↔ n3`, `within rack=a`
+    pairs: int
+    cells: int  # pairs x tests
+    sample: Cell  # the first of them
+
+
+def groups(matrix: Matrix) -> list[Group]:
+    """Every cell that is not open in exactly one group, what matters most first."""
+    naming = Naming(matrix.nodes)
+    layers = _Layers(matrix)
+    tests = product(range(len(matrix.families)), range(len(matrix.probes)))
+    found: dict[_Key, list[_Layer]] = {}
+    for layer in starmap(layers.layer, tests):
+        for kind, rows in layer.rows.items():
+            for sources, destinations in cover(rows, layer.planned, naming.blocks()):
+                cells = tuple(rows[s] & destinations for s in members(sources))
+                key = _Key(kind, sources, destinations, cells)
+                found.setdefault(key, []).append(layer)
+    blocks = [
+        _Block(
+            key.kind, key.sources, key.destinations, False, sum(map(int.bit_count, key.cells)), ls
+        )
+        for key, ls in found.items()
+    ]
+    return sorted((_group(matrix, naming, b) for b in _mutual(blocks)), key=_importance)
+
+
+class _Key(NamedTuple):
+    kind: Kind
+    sources: int
+    destinations: int
+    cells: tuple[int, ...]
+
+
+class _Block(NamedTuple):
+    kind: Kind
+    sources: int
+    destinations: int
+    both_ways: bool
+    pairs: int
+    layers: list[_Layer]
+
+
+class _Layer(NamedTuple):
+    """One test's cells as sets of nodes."""
+
+    test: Test
+    planned: list[int]  # for each source the set of its destinations
+    columns: list[int]  # for each destination the set of its sources
+    senders: int
+    receivers: int
+    rows: dict[Kind, dict[int, int]]  # of each kind, sources without one left out
+
+
+class _Layers:
+    """Takes a matrix apart by kind.
+
+    Cells are told apart by a number for each outcome, found by the outcome's identity: hashing
+    a quarter of a million outcomes would take longer than all the rest.
+    """
+
+    _NOT_PLANNED, _OPEN = 0, 1
+
+    def __init__(self, matrix: Matrix) -> None:
+        self._matrix = matrix
+        owners = {a: i for i, node in enumerate(matrix.nodes) for a in node.addresses}
+        # A kind, and the node whose address its rejecter has: that node's own cells differ.
+        self._kinds: list[tuple[Kind, int | None] | None] = [None, None]
+        self._numbers = {id(None): self._NOT_PLANNED}
+        known: dict[Kind, int] = {}
+        for outcome in matrix.outcomes():
+            kind = Kind(*outcome[:5])
+            number = self._OPEN if kind.verdict is Verdict.OPEN else known.get(kind)
+            if number is None:
+                number = known[kind] = len(self._kinds)
+                self._kinds.append((kind, owners.get(kind.rejected_by or "")))
+            self._numbers[id(outcome)] = number
+
+    def layer(self, family: int, probe: int) -> _Layer:
+        rows: dict[Kind, dict[int, int]] = {}
+        planned = []
+        full = (1 << len(self._matrix.nodes)) - 1
+        for source, row in enumerate(self._matrix.grid(family, probe)):
+            numbers = [self._numbers[i] for i in map(id, row)]
+            sets = _sets(numbers)
+            planned.append(full & ~sets.pop(self._NOT_PLANNED, 0))
+            sets.pop(self._OPEN, None)
+            for number, there in sets.items():
+                for kind, part in self._parts(number, source, there):
+                    cells = rows.setdefault(kind, {})
+                    cells[source] = cells.get(source, 0) | part
+        columns = transposed(dict(enumerate(planned)))
+        return _Layer(
+            Test(probe, self._matrix.families[family]),
+            planned,
+            [columns.get(node, 0) for node in range(len(planned))],
+            sum(1 << source for source, row in enumerate(planned) if row),
+            sum(1 << destination for destination in columns),
+            rows,
+        )
+
+    def _parts(self, number: int, source: int, there: int) -> Iterator[tuple[Kind, int]]:
+        """One source's cells of one number, split by whether the pair itself rejects."""
+        known = self._kinds[number]
+        assert known is not None  # neither open nor not planned
+        kind, owner = known
+        if owner == source:
+            yield kind._replace(rejected_by=BY_THE_SOURCE), there
+            return
+        own = 0 if owner is None else there & 1 << owner
+        if own:
+            yield kind._replace(rejected_by=BY_THE_DESTINATION), own
+        if there & ~own:
+            yield kind, there & ~own
+
+
+def _sets(numbers: list[int]) -> dict[int, int]:
+    """For each number the set of its positions."""
+    different = set(numbers)
+    sets = {}
+    if len(different) <= 12:
+        numbers.reverse()
+        for number in different:
+            sets[number] = int("".join(["1" if n == number else "0" for n in numbers]), 2)
+        return sets
+    for position, number in enumerate(numbers):
+        sets[number] = sets.get(number, 0) | 1 << position
+    return sets
+
+
+def _mutual(blocks: list[_Block]) -> list[_Block]:
+    """The blocks, those that are each other's way back as one."""
+    ways = {(b.kind, _tests(b), b.sources, b.destinations): b for b in blocks}
+    taken: set[int] = set()
+    mutual = []
+    for block in blocks:
+        for few, many in (
+            (block.sources, block.destinations),
+            (block.destinations, block.sources),
+        ):
+            # What runs inside the smaller side may be in this block; the way back then lacks it.
+            there, back = (few, many & ~few), (many & ~few, few)
+            rest = ways.get((block.kind, _tests(block), *(back if few == block.sources else there)))
+            if rest is None or id(block) in taken or id(rest) in taken:
+                continue
+            taken.update((id(block), id(rest)))
+            pairs = block.pairs + rest.pairs
+            # Racks in the inventory's order, but a single node before all others.
+            later = few & many == 0 and few.bit_count() > 1 and many & -many < few & -few
+            sides = (many, few) if later else (few, many)
+            mutual.append(_Block(block.kind, *sides, True, pairs, block.layers))
+    return mutual + [block for block in blocks if id(block) not in taken]
+
+
+def _tests(block: _Block) -> tuple[Test, ...]:
+    return tuple(layer.test for layer in block.layers)
+
+
+def _group(matrix: Matrix, naming: Naming, block: _Block) -> Group:
+    tests = _tests(block)
+    required = any(matrix.probes[t.probe].severity is Severity.REQUIRED for t in tests)
+    sources, destinations = tuple(members(block.sources)), tuple(members(block.destinations))
+    return Group(
+        kind=block.kind,
+        severity=Severity.REQUIRED if required else Severity.RECOMMENDED,
+        tests=tests,
+        sources=sources,
+        destinations=destinations,
+        both_ways=block.both_ways,
+        where=_where(naming, block),
+        pairs=block.pairs,
+        cells=block.pairs * len(tests),
+        sample=_sample(matrix, block.layers[0], sources, destinations),
+    )
+
+
+def _where(naming: Naming, block: _Block) -> str:
+    sources, destinations = block.sources, block.destinations
+    senders = receivers = 0  # all that were planned
+    free_senders = free_receivers = naming.all  # those with no cell to or from the other side
+    for layer in block.layers:
+        senders |= layer.senders
+        receivers |= layer.receivers
+        free_senders = _without(free_senders, layer.columns, destinations)
+        free_receivers = _without(free_receivers, layer.planned, sources)
+        if block.both_ways:
+            free_senders = _without(free_senders, layer.planned, destinations)
+            free_receivers = _without(free_receivers, layer.columns, sources)
+    if block.both_ways:
+        senders = receivers = senders | receivers
+    source = naming.name(sources, free_senders, tested=senders)
+    destination = naming.name(destinations, free_receivers, tested=receivers)
+    if block.both_ways:
+        return f"{source} ↔ {destination}"
+    if sources == destinations:
+        return f"among {source} nodes" if source in ("all", "all tested") else f"within {source}"
+    return f"{source} → {destination}"
+
+
+def _without(nodes: int, neighbours: Sequence[int], side: int) -> int:
+    """`nodes` less every neighbour of a node in `side`."""
+    for node in members(side):
+        if not nodes:
+            break
+        nodes &= ~neighbours[node]
+    return nodes
+
+
+def _sample(
+    matrix: Matrix, layer: _Layer, sources: tuple[int, ...], destinations: tuple[int, ...]
+) -> Cell:
+    source = next(s for s in sources if any(layer.planned[s] >> d & 1 for d in destinations))
+    destination = next(d for d in destinations if layer.planned[source] >> d & 1)
+    probe, family = layer.test
+    index = matrix.index(matrix.families.index(family), probe, source, destination)
+    outcome = matrix.outcome(index)
+    assert outcome is not None  # it was planned
+    return Cell(source, destination, probe, family, outcome, matrix.rtt_ms(index))
+
+
+def _importance(group: Group) -> tuple[bool, int, int]:
+    return (
+        group.severity is not Severity.REQUIRED,
+        _WORST_FIRST.index(group.kind.verdict),
+        -group.cells,
+    )

@@ -1,0 +1,1 @@
+"""Tells: a snapshot as a table for people, as JSON for scripts, and what goes on meanwhile."""

@@ -1,0 +1,231 @@
+"""The matrix as a picture: what is drawn, what a line can say, and when alike nodes share a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from preflight.core.classes import classes
+from preflight.core.matrix import Matrix
+from preflight.core.model import Family, Probe
+from preflight.core.naming import Naming
+from preflight.report.lattice import Axis, Grid, draw, fits, label_room
+from preflight.report.symbols import LEGEND, NOT_PLANNED, OPEN, SAME_NODE, UNKNOWN, style, symbol
+from preflight.report.text import cells, flow, paint, plural
+
+_FEW = 16  # up to so many nodes everything is drawn, node by node
+_MANY = 40  # above so many, a picture half as large is worth having nodes share rows
+_TOO_MUCH = 60_000  # cells in a picture that nobody would look through
+_LONG = 20  # names longer than this are shown without a domain that all of them share
+
+SPOKEN = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
+
+_EMPTY = NOT_PLANNED + SAME_NODE
+
+
+@dataclass(slots=True)
+class Picture:
+    """Lines to print, and what they need to be understood."""
+
+    lines: list[str] = field(default_factory=list)
+    signs: set[str] = field(default_factory=set)  # that occur in the drawn grids
+    alike: bool = False  # nodes that are alike share a row
+    shortened: dict[str, str] = field(default_factory=dict)  # a row's label and its whole name
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One probe over one family as signs: a string for each source."""
+
+    probe: Probe
+    family: Family
+    lines: Sequence[str]
+    counts: dict[str, int]  # of planned cells, by sign
+
+    @property
+    def uniform(self) -> str | None:
+        """The sign of all planned cells, None where they differ."""
+        return next(iter(self.counts)) if len(self.counts) == 1 else None
+
+    @property
+    def style(self) -> str | None:
+        """The style of the worst cell."""
+        bad = sorted(set(self.counts) - {OPEN, UNKNOWN})
+        worst = bad[0] if bad else UNKNOWN if UNKNOWN in self.counts else OPEN
+        return style(worst, self.probe.severity)
+
+
+def layers(matrix: Matrix) -> list[Layer]:
+    """All probes over all families, those without a planned cell left out."""
+    signs = {id(outcome): symbol(outcome) for outcome in matrix.outcomes()}
+    signs[id(None)] = NOT_PLANNED
+    found = []
+    for f, family in enumerate(matrix.families):
+        for p, probe in enumerate(matrix.probes):
+            counts: dict[str, int] = {}
+            for outcome, number in matrix.outcomes_of(f, p).items():
+                sign = symbol(outcome)
+                counts[sign] = counts.get(sign, 0) + number
+            if counts:
+                lines = ["".join([signs[i] for i in map(id, row)]) for row in matrix.grid(f, p)]
+                lines = [line[:i] + SAME_NODE + line[i + 1 :] for i, line in enumerate(lines)]
+                found.append(Layer(probe, family, lines, counts))
+    return found
+
+
+def draw_matrix(matrix: Matrix, tests: Sequence[Layer], width: int, *, color: bool) -> Picture:
+    """Every probe over every family, at most `width` wide."""
+    picture = Picture()
+    families = [family for family in matrix.families if any(t.family is family for t in tests)]
+    for family in families:
+        if len(families) > 1:
+            picture.lines.append(paint(SPOKEN[family], "head", color=color))
+        _draw_family(picture, matrix, [t for t in tests if t.family is family], width, color=color)
+    return picture
+
+
+def legend(picture: Picture, width: int) -> list[str]:
+    """What the signs mean, in lines of at most `width`."""
+    if not picture.signs:
+        return []
+    words = [
+        means if sign == NOT_PLANNED else f"{sign} {means}"
+        for sign, means in LEGEND.items()
+        if sign in picture.signs
+    ]
+    alike = "; nodes that fare the same in every cell share both" if picture.alike else ""
+    return [*flow(words, width, "   "), f"Rows send, columns receive{alike}."]
+
+
+def involved(tests: Sequence[Layer]) -> set[int]:
+    """The nodes that are in some planned pair."""
+    return {node for axis in _axes(tests) for node in axis} if tests else set()
+
+
+def _draw_family(
+    picture: Picture, matrix: Matrix, tests: Sequence[Layer], width: int, *, color: bool
+) -> None:
+    sources, destinations = _axes(tests)
+    few = max(len(sources), len(destinations)) <= _FEW
+    if few and any(test.uniform != UNKNOWN for test in tests):
+        told: list[Layer] = []
+    else:
+        told = [test for test in tests if test.uniform]
+    drawn = [test for test in tests if test not in told]
+    if drawn:
+        _draw_grids(picture, matrix, drawn, (sources, destinations), width, color=color)
+    for (sign, number), same in groupby(told, key=lambda t: (t.uniform, sum(t.counts.values()))):
+        alike = list(same)
+        words = LEGEND[sign or UNKNOWN].partition(":")[0]
+        names = ", ".join(test.probe.name for test in alike)
+        line = f"{names}: {words}, {'all ' if number > 1 else ''}{plural(number, 'pair')}"
+        picture.lines.append(paint(line, alike[0].style, color=color))
+    if told:
+        picture.lines.append("")
+
+
+def _axes(tests: Sequence[Layer]) -> tuple[list[int], list[int]]:
+    """The nodes that are a source, and those that are a destination, in anything planned."""
+    sources = [
+        i
+        for i, lines in enumerate(zip(*(test.lines for test in tests), strict=True))
+        if any(line.strip(_EMPTY) for line in lines)
+    ]
+    reached: set[int] = set()
+    for test in tests:
+        for line in test.lines:
+            if len(reached) < len(line):
+                reached.update(i for i, sign in enumerate(line) if sign not in _EMPTY)
+    return sources, sorted(reached)
+
+
+def _draw_grids(
+    picture: Picture,
+    matrix: Matrix,
+    tests: Sequence[Layer],
+    axes: tuple[list[int], list[int]],
+    width: int,
+    *,
+    color: bool,
+) -> None:
+    names = [node.name for node in matrix.nodes]
+    domain = _shared_domain(names)
+    if domain:
+        names = [name.removesuffix(domain) for name in names]
+    rows, columns = (Axis([i + 1 for i in axis], [names[i] for i in axis]) for axis in axes)
+    grids = [_grid(test, *axes) for test in tests]
+    if max(map(len, axes)) > _FEW:
+        kinds = classes([test.lines for test in tests])
+        crowded = len(names) > _MANY or not fits(grids, rows, columns, width)
+        if len(kinds) * (2 if crowded else 4) <= len(names):
+            rows, columns, grids = _shared(picture, matrix, tests, kinds, axes)
+    if len(rows.names) * len(columns.names) * len(grids) > _TOO_MUCH:
+        picture.lines += [
+            f"Too many of these {len(rows.names)} nodes fare differently to be drawn.",
+            "",
+        ]
+        return
+    for line in (line for grid in grids for line in grid.lines):
+        picture.signs.update(line)
+    room = label_room(width)
+    for number, name in zip(rows.numbers, rows.names, strict=True):
+        if cells(name) > room:
+            picture.shortened.setdefault(str(number), name)
+    picture.lines += draw(grids, rows, columns, width, color=color)
+    if domain and not picture.alike:
+        picture.lines[-1:] = [f"All names end in {domain}", ""]
+
+
+def _shared_domain(names: Sequence[str]) -> str:
+    """What all names end in from their first dot on, where they are too long for a picture."""
+    domains = {name[name.find(".") :] if "." in name else "" for name in names}
+    return domains.pop() if len(domains) == 1 and max(map(cells, names)) > _LONG else ""
+
+
+def _grid(test: Layer, sources: Sequence[int], destinations: Sequence[int]) -> Grid:
+    whole = len(destinations) == len(test.lines)
+    lines = [
+        test.lines[s] if whole else "".join([test.lines[s][d] for d in destinations])
+        for s in sources
+    ]
+    return _titled(test, lines)
+
+
+def _titled(test: Layer, lines: Sequence[str]) -> Grid:
+    severity = test.probe.severity
+    return Grid(test.probe.name, test.style, lines, lambda sign: style(sign, severity))
+
+
+def _shared(
+    picture: Picture,
+    matrix: Matrix,
+    tests: Sequence[Layer],
+    kinds: Sequence[tuple[int, ...]],
+    axes: tuple[list[int], list[int]],
+) -> tuple[Axis, Axis, list[Grid]]:
+    """One row and one column for all nodes of a kind."""
+    picture.alike = True
+    naming = Naming(matrix.nodes)
+    sources, destinations = (set(axis) for axis in axes)
+    rows = [i for i, kind in enumerate(kinds) if kind[0] in sources]
+    columns = [i for i, kind in enumerate(kinds) if kind[0] in destinations]
+    names = []
+    for number, kind in enumerate(kinds, 1):
+        nodes = sum(1 << node for node in kind)
+        words = naming.name(nodes, most=4)
+        if words != naming.name(nodes, most=len(matrix.nodes)):
+            picture.shortened[str(number)] = naming.whole(nodes)
+        names.append(f"{words} ({len(kind)})" if len(kind) > 1 else words)
+    grids = []
+    for test in tests:
+        lines = []
+        for a in rows:
+            line = test.lines[kinds[a][0]]
+            own = test.lines[kinds[a][0]][kinds[a][-1]]
+            lines.append("".join([own if a == b else line[kinds[b][0]] for b in columns]))
+        grids.append(_titled(test, lines))
+    row_axis, column_axis = (
+        Axis([i + 1 for i in axis], [names[i] for i in axis]) for axis in (rows, columns)
+    )
+    return row_axis, column_axis, grids

@@ -1,0 +1,124 @@
+"""The last lines: what the run says about Cilium, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from preflight.core.model import AgentState, Phase, ProbeKind, Severity, Verdict
+from preflight.core.snapshot import Snapshot
+from preflight.report.picture import Layer
+from preflight.report.symbols import LOSSY, NOT_PLANNED, OPEN, SAME_NODE, UNKNOWN
+from preflight.report.text import flow, paint, plural
+
+_STYLES = ("good", "unknown", "bad")
+_VERBS = (
+    ("fails", "is lossy", "is unknown", "is open"),
+    ("fail", "are lossy", "are unknown", "are open"),
+)
+_OF_CILIUM = {
+    Phase.BEFORE: ("will NOT work", "will lose packets", "will work"),
+    Phase.AFTER: ("does NOT work", "loses packets", "works"),
+}
+_WORST_LAST = "-oulb"  # not planned, open, unknown, lossy, bad
+_LETTER = {NOT_PLANNED: "-", SAME_NODE: "-", OPEN: "o", UNKNOWN: "u", LOSSY: "l"}
+
+
+class Tally(NamedTuple):
+    """How many pairs fare how, each judged by its worst family."""
+
+    open: int
+    unknown: int
+    lossy: int
+    bad: int  # blocked or closed
+
+    @property
+    def style(self) -> str:
+        """The style for a severity's worst."""
+        return "bad" if self.bad or self.lossy else "unknown" if self.unknown else "good"
+
+
+def tally(tests: Sequence[Layer]) -> Tally:
+    """The pairs of one probe, given over each family."""
+    signs = {sign for test in tests for line in test.lines for sign in set(line)}
+    table = str.maketrans({sign: _LETTER.get(sign, "b") for sign in signs})
+    counts = dict.fromkeys(_WORST_LAST, 0)
+    for rows in zip(*(test.lines for test in tests), strict=True):
+        first, *others = (row.translate(table) for row in rows)
+        if any(other != first for other in others):
+            pairs = zip(first, *others, strict=True)
+            first = "".join(max(pair, key=_WORST_LAST.index) for pair in pairs)
+        for letter in counts:
+            counts[letter] += first.count(letter)
+    return Tally(counts["o"], counts["u"], counts["l"], counts["b"])
+
+
+def summary(snapshot: Snapshot, tests: Sequence[Layer], width: int, *, color: bool) -> list[str]:
+    """The run in numbers, then what Cilium recommends, and last what it requires."""
+    lines = flow(_run(snapshot), width, ", ")
+    if all(agent.state is not AgentState.OK for agent in snapshot.agents):
+        lines.append(paint("No node could be used: nothing was tested.", "bad", color=color))
+    for severity in (Severity.RECOMMENDED, Severity.REQUIRED):
+        told, worst = _told(snapshot, tests, severity)
+        if told and severity is Severity.RECOMMENDED:
+            told[0] = f"Recommended: {told[0]}"
+            worst = "warn" if worst == "bad" else worst
+        text = flow([f"{words};" for words in told[:-1]] + [f"{t}." for t in told[-1:]], width, " ")
+        lines += [paint(line, worst, color=color) for line in text]
+    return lines
+
+
+def _told(snapshot: Snapshot, tests: Sequence[Layer], severity: Severity) -> tuple[list[str], str]:
+    """What one severity's probes say, probes that say the same together; and the worst style."""
+    alike: dict[tuple[Tally, bool], list[str]] = {}
+    for probe in snapshot.matrix.probes:
+        own = [test for test in tests if test.probe == probe]
+        if probe.severity is severity and own:
+            cilium = probe.kind is ProbeKind.GENEVE and severity is Severity.REQUIRED
+            name = "Cilium's GENEVE" if cilium else probe.name
+            alike.setdefault((tally(own), cilium), []).append(name)
+    told = [
+        _sentence(names, counts, snapshot.phase, cilium=cilium)
+        for (counts, cilium), names in alike.items()
+    ]
+    return told, max((c.style for c, _ in alike), key=_STYLES.index, default="good")
+
+
+def _sentence(names: Sequence[str], counts: Tally, phase: Phase, *, cilium: bool) -> str:
+    fails, is_lossy, is_unknown, is_open = _VERBS[len(names) > 1]
+    if cilium:
+        fails, is_lossy, is_open = _OF_CILIUM[phase]
+    told = [
+        (counts.bad, fails, ""),
+        (counts.lossy, is_lossy, "lossy"),
+        (counts.unknown, is_unknown, "unknown"),
+        (counts.open, is_open, "" if counts.bad or counts.lossy else "open"),
+    ]
+    (first, says, _), *others = [(n, does, short) for n, does, short in told if n]
+    more = [f"{n:,} {short}" for n, _, short in others if short]
+    who = " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+    return f"{who} {says} for {', '.join([_of(first, sum(counts)), *more])}"
+
+
+def _of(number: int, total: int) -> str:
+    if number == total:
+        return f"all {plural(total, 'pair')}" if total > 1 else "the only pair"
+    return f"{number:,} of {plural(total, 'pair')}"
+
+
+def _run(snapshot: Snapshot) -> list[str]:
+    """`12 nodes`, `396 cells: 340 open, 56 blocked`, `0.7 s (connecting 0.4 s, probing 0.1 s)`."""
+    verdicts = dict.fromkeys(Verdict, 0)
+    for outcome, number in snapshot.matrix.outcomes().items():
+        verdicts[outcome.verdict] += number
+    counts = ", ".join(f"{number:,} {verdict}" for verdict, number in verdicts.items() if number)
+    words = [
+        plural(len(snapshot.matrix.nodes), "node"),
+        f"{plural(sum(verdicts.values()), 'cell')}: {counts or 'nothing was planned'}",
+    ]
+    timings = snapshot.timings
+    if "total_s" in timings:
+        steps = [("connecting", "connect_s"), ("probing", "probe_s")]
+        known = [f"{name} {timings[key]:.1f} s" for name, key in steps if key in timings]
+        words.append(f"{timings['total_s']:.1f} s" + (f" ({', '.join(known)})" if known else ""))
+    return words

@@ -1,0 +1,87 @@
+"""A snapshot as a person reads it: the matrix, what is not open and why, and what that means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
+from typing import TextIO
+
+from preflight.core.model import AgentState, Phase, Severity, Verdict
+from preflight.core.snapshot import Snapshot
+from preflight.report.picture import SPOKEN, Layer, draw_matrix, involved, layers, legend
+from preflight.report.summary import summary
+from preflight.report.text import Speech, flow, paint, plural
+from preflight.report.words import traffic
+
+_NARROWEST = 40  # less cannot hold a sentence; the terminal then wraps
+_INTERRUPTED = "INTERRUPTED: what was not measured by then is unknown."
+
+
+def render(snapshot: Snapshot, *, width: int, color: bool, file: TextIO) -> None:
+    """Write the whole report to `file`, in lines of at most `width` cells.
+
+    Without `color` nothing but printable text is written. Where the stream's encoding lacks the
+    signs, ASCII stands in for them.
+    """
+    speech = Speech(file)
+    shown = _presentable(snapshot, speech)
+    lines = _lines(shown, max(width, _NARROWEST), color=color)
+    file.write(speech.say("\n".join(lines) + "\n"))
+
+
+def _presentable(snapshot: Snapshot, speech: Speech) -> Snapshot:
+    """The snapshot with names that can be printed and measured."""
+    matrix = copy(snapshot.matrix)
+    matrix.nodes = tuple(
+        replace(
+            node,
+            name=speech.name(node.name),
+            labels={speech.name(k): speech.name(v) for k, v in node.labels.items()},
+        )
+        for node in matrix.nodes
+    )
+    matrix.probes = tuple(replace(p, name=speech.name(p.name)) for p in matrix.probes)
+    agents = [
+        a if a.reason is None else replace(a, reason=speech.name(a.reason)) for a in snapshot.agents
+    ]
+    notes = [speech.name(note) for note in snapshot.notes]
+    return replace(snapshot, matrix=matrix, agents=agents, notes=notes)
+
+
+def _lines(snapshot: Snapshot, width: int, *, color: bool) -> list[str]:
+    matrix = snapshot.matrix
+    tests = layers(matrix)
+    interrupted = [paint(_INTERRUPTED, "bad", color=color)] if snapshot.interrupted else []
+    nodes = involved(tests)
+    lines = [*interrupted, *_headline(snapshot, tests, len(nodes), width), ""]
+    picture = draw_matrix(matrix, tests, width, color=color)
+    lines += picture.lines
+    if keys := legend(picture, width):
+        lines += [*keys, ""]
+    bad = any(outcome.verdict is not Verdict.OPEN for outcome in matrix.outcomes())
+    unusable = any(snapshot.agents[i].state is not AgentState.OK for i in nodes)
+    if bad or unusable or snapshot.notes or picture.shortened:
+        # rich takes longer to import than a clean run takes to print.
+        from preflight.report.prose import prose
+
+        lines += prose(snapshot, picture.shortened, nodes, width, color=color)
+    return [*lines, *summary(snapshot, tests, width, color=color), *interrupted]
+
+
+def _headline(snapshot: Snapshot, tests: Sequence[Layer], nodes: int, width: int) -> list[str]:
+    """What was tested between whom."""
+    families = [f for f in snapshot.matrix.families if any(t.family is f for t in tests)]
+    pairs = max((sum(test.counts.values()) for test in tests), default=0)
+    scope = [
+        "Before Cilium" if snapshot.phase is Phase.BEFORE else "With Cilium",
+        plural(nodes, "node"),
+        plural(pairs, "ordered pair"),
+        *([" and ".join(SPOKEN[family] for family in families)] if families else []),
+    ]
+    probes = [
+        f"{probe.name}: {traffic(probe, families[0])}"
+        + (" (required)" if probe.severity is Severity.REQUIRED else "")
+        for probe in dict.fromkeys(test.probe for test in tests)
+    ]
+    return [*flow(scope, width, ", "), *flow(probes, width, "   ")]

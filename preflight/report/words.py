@@ -1,0 +1,188 @@
+"""What a person is told about cells that are not open: what, where, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Kind, Test
+from preflight.core.matrix import Matrix
+from preflight.core.model import (
+    AgentState,
+    Cause,
+    Evidence,
+    Family,
+    Leg,
+    Place,
+    Probe,
+    Protocol,
+    Verdict,
+)
+
+STATES: Mapping[AgentState, str] = {
+    AgentState.OK: "ok",
+    AgentState.NONE: "no agent wanted",
+    AgentState.UNREACHABLE: "unreachable",
+    AgentState.HOST_KEY: "host key",
+    AgentState.AUTH: "login refused",
+    AgentState.BECOME: "no sudo",
+    AgentState.NO_PYTHON: "no python3",
+    AgentState.NO_PRIVILEGE: "no privilege",
+    AgentState.WRONG_ADDRESS: "wrong address",
+    AgentState.LOST: "lost",
+    AgentState.FAILED: "failed",
+}
+
+_PLACES = {
+    Place.SOURCE: "inside the source",
+    Place.PATH: "on the path",
+    Place.DESTINATION: "inside the destination",
+    None: "place not known",
+}
+_CAUSES = {
+    Cause.NO_ROUTE: "no route",
+    Cause.NO_NEIGHBOUR: "no neighbour",
+    Cause.NOT_LISTENING: "nobody serves the port",
+    Cause.ECHO_IGNORED: "echo ignored by its kernel",
+    Cause.SIZE: "full-size packets only",
+    Cause.NO_AGENT: "no agent",
+    Cause.NOT_WATCHED: "not watched",
+}
+_REJECTERS = {BY_THE_SOURCE: "the source itself", BY_THE_DESTINATION: "the destination itself"}
+
+_Remedies = Mapping[tuple[Leg | None, Place | Cause | None], str]
+
+# The cause is looked up first, then the place. {what} is `UDP 6081`, {who} the rejecter.
+_BLOCKED: _Remedies = {
+    (Leg.FORWARD, Cause.NO_ROUTE): "The source has no route there, or one that forbids it: "
+    "correct its routes.",
+    (Leg.FORWARD, Cause.NO_NEIGHBOUR): "The source's next hop does not answer ARP or neighbour "
+    "discovery, so nothing leaves: look at addresses, VLANs and links.",
+    (Leg.FORWARD, Cause.SIZE): "Every packet was too big for the way: make the MTU the same all "
+    "along it.",
+    (Leg.FORWARD, Cause.INTERCEPTED): "Something on the way answers in the destination's place: "
+    "take {what} between nodes out of that proxy or firewall.",
+    (Leg.FORWARD, Place.SOURCE): "It never leaves the source: allow {what} out of that node, in "
+    "its own firewall (OUTPUT).",
+    (Leg.FORWARD, Place.PATH): "It leaves the source and never arrives: allow {what} in what lies "
+    "between, the network's firewalls or security groups.",
+    (Leg.FORWARD, Place.DESTINATION): "It arrives at the destination, which throws it away itself: "
+    "allow {what} into that node, in its own firewall (INPUT).",
+    (Leg.FORWARD, None): "Where it stops could not be watched: allow {what} at both nodes and in "
+    "what lies between.",
+    (Leg.REPLY, Cause.ECHO_IGNORED): "The destination's kernel is told not to answer: set sysctl "
+    "net.ipv4.icmp_echo_ignore_all to 0 there.",
+    (Leg.REPLY, Cause.INTERCEPTED): "It arrives, but what comes back is not what the destination "
+    "sent: something on the way answers {what} in its place.",
+    (Leg.REPLY, Cause.REJECTED): "It arrives, but something on the way sends an RST in the "
+    "destination's name: allow {what} there, in both directions.",
+    (Leg.REPLY, Place.DESTINATION): "The destination gets it, but its answer never leaves: allow "
+    "answers to {what} out of that node (OUTPUT).",
+    (Leg.REPLY, Place.PATH): "The destination answers, but the answer is lost on its way back: "
+    "allow answers to {what} in what lies between, and look for another way back.",
+    (Leg.REPLY, Place.SOURCE): "The answer comes back to the source, which throws it away itself: "
+    "allow answers to {what} into that node (INPUT).",
+    (Leg.REPLY, None): "It arrives, but no answer comes back, and where that stops could not be "
+    "watched.",
+}
+_REJECTED_BY = "{who} refuses it: allow {what} there."
+_LOSSY: _Remedies = {
+    (Leg.FORWARD, Cause.SIZE): "Small packets pass, full-size ones do not: a device on the way has "
+    "a smaller MTU, or drops fragments.",
+    (Leg.FORWARD, Cause.NO_NEIGHBOUR): "The next hop answers ARP or neighbour discovery only now "
+    "and then: a full neighbour table, or an unsteady link.",
+    (Leg.FORWARD, Cause.REJECTED): "Some arrive, others are refused: a rate limit, or firewalls "
+    "side by side with different rules.",
+    (Leg.FORWARD, None): "Some arrive, others disappear: random loss, a rate limit, or one of "
+    "several paths is dead.",
+    (Leg.REPLY, None): "All arrive, but only some of the answers come back: random loss, a rate "
+    "limit, or one of several paths back is dead.",
+}
+_UNKNOWN: Mapping[Cause | None, str] = {
+    Cause.NO_AGENT: "Without an agent at both ends this cannot be seen.",
+    Cause.NOT_WATCHED: "A capture lost packets, or the probes could not be sent, so nothing is "
+    "proved: run again, with a lower --rate if it stays.",
+    Cause.INTERRUPTED: "The run ended before this was decided: run again.",
+}
+_CLOSED = "The way is open, but nobody serves {what}: is Cilium's agent running there?"
+
+
+def headline(kind: Kind, rejecter: str | None) -> str:
+    """`blocked on the path, dropped`."""
+    place = _PLACES[kind.place]
+    how = _CAUSES.get(kind.cause, str(kind.cause)) if kind.cause else None
+    if kind.cause is Cause.REJECTED and rejecter:
+        how = f"rejected by {rejecter}"
+    if kind.verdict is Verdict.UNKNOWN:
+        return f"unknown, {how}" if how else "unknown"
+    if kind.verdict is Verdict.CLOSED:
+        return f"closed, {how}" if how else "closed"
+    subject = "answer " if kind.leg is Leg.REPLY else ""
+    where = f", {place}" if kind.place is None else f" {place}"
+    return f"{subject}{kind.verdict}{where}{f', {how}' if how else ''}"
+
+
+def remedy(kind: Kind, what: str, rejecter: str | None) -> str:
+    """One or two sentences: what that means and what to do."""
+    text: str | None = None
+    if kind.verdict is Verdict.UNKNOWN:
+        text = _UNKNOWN.get(kind.cause, "")
+    elif kind.verdict is Verdict.CLOSED:
+        text = _CLOSED
+    elif kind.verdict is Verdict.LOSSY:
+        text = _LOSSY.get((kind.leg, kind.cause)) or _LOSSY.get((kind.leg, None), "")
+    elif kind.cause is Cause.REJECTED and rejecter and kind.leg is Leg.FORWARD:
+        text = _REJECTED_BY
+    else:
+        text = _BLOCKED.get((kind.leg, kind.cause)) or _BLOCKED.get((kind.leg, kind.place), "")
+    who = (rejecter or "").capitalize() if rejecter in _REJECTERS.values() else rejecter
+    return text.format(what=what, who=who)
+
+
+def rejecter(kind: Kind, matrix: Matrix) -> str | None:
+    """Who rejected, by name where the address is a node's."""
+    if kind.rejected_by is None:
+        return None
+    if kind.rejected_by in _REJECTERS:
+        return _REJECTERS[kind.rejected_by]
+    owner = next((n.name for n in matrix.nodes if kind.rejected_by in n.addresses), None)
+    return f"{kind.rejected_by} ({owner})" if owner else kind.rejected_by
+
+
+def traffic(probe: Probe, family: Family) -> str:
+    """What a firewall's admin calls it: `UDP 6081`, `ICMP echo`."""
+    if probe.protocol is Protocol.ICMP:
+        return "ICMPv6 echo" if family is Family.IPV6 else "ICMP echo"
+    return f"{probe.protocol.upper()} {probe.port}"
+
+
+def traffics(tests: Sequence[Test], matrix: Matrix) -> str:
+    """`UDP 6081, TCP 4240 and ICMP echo`."""
+    names = list(dict.fromkeys(traffic(matrix.probes[t.probe], t.family) for t in tests))
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def tests_in_words(tests: Sequence[Test], matrix: Matrix) -> str:
+    """`geneve, health`, with families only where the matrix has more than one."""
+    families = {
+        p: [t.family for t in tests if t.probe == p] for p in sorted({t.probe for t in tests})
+    }
+    names = {p: matrix.probes[p].name for p in families}
+    if len(matrix.families) == 1:
+        return ", ".join(names.values())
+    if len({tuple(f) for f in families.values()}) == 1:
+        return f"{', '.join(names.values())} ({' + '.join(next(iter(families.values())))})"
+    return ", ".join(f"{names[p]} ({' + '.join(f)})" for p, f in families.items())
+
+
+def evidence(seen: Evidence) -> str:
+    """`sent 20, left 20, arrived 0`: up to the first that saw nothing. Empty: none was watched."""
+    return ", ".join(_counts(seen))
+
+
+def _counts(seen: Evidence) -> Iterator[str]:
+    for vantage, count in seen._asdict().items():
+        if count is None:
+            continue
+        yield f"{vantage} {count}"
+        if count == 0:
+            break

@@ -1,0 +1,157 @@
+"""Snapshots in files: saved whole or not at all, read with suspicion.
+
+A file is the contract's JSON. Above 50,000 cells its `results` hold only what is not open (and
+nothing where even that is too much), and `packed` holds every cell: a table of outcomes, a number
+into it for each cell, and round-trip times to 6 %. 5,000 nodes' 75 million cells then take some
+tens of megabytes, and `jq` still finds what is wrong.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from preflight.core.model import Outcome, Verdict
+from preflight.core.saved import UnreadableError, read_snapshot
+from preflight.core.snapshot import Snapshot
+from preflight.errors import FileError
+from preflight.report.json import document, packed, results
+
+_LISTED = 50_000  # results in a file, at most
+_STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")  # even where they lead to files
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+def save(snapshot: Snapshot, path: str | Path) -> None:
+    """Write `snapshot` to `path`; a file that is there already is replaced at the very end.
+
+    After a crash, an interruption or an error the old file is as it was. A symbolic link stays
+    and the file it names is replaced; a pipe or a device is written to. Raises FileError.
+    """
+    matrix = snapshot.matrix
+    counts = matrix.outcomes()
+    if sum(counts.values()) <= _LISTED:
+        pieces = document(snapshot, results(matrix))
+    else:
+        few = sum(number for outcome, number in counts.items() if _bad(outcome)) <= _LISTED
+        listed = results(matrix, _bad) if few else ()
+        pieces = document(snapshot, listed, packed(matrix))
+    target = Path(path)
+    try:
+        with _replacing(target) as file:
+            file.writelines(pieces)
+    except OSError as error:
+        raise FileError(f"{path}: not saved: {_why(error, target)}") from error
+
+
+def ensure_writable(path: str | Path) -> None:
+    """Find out now, not after the run, whether `save` could write there. Raises FileError.
+
+    Nothing is left behind, and a file that is there is not touched.
+    """
+    target = Path(path)
+    try:
+        if _is_written_to(target):
+            if not os.access(target, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        draft = _draft(Path(os.path.realpath(target)))
+        os.close(os.open(draft, _NEW, 0o666))
+        draft.unlink()
+    except OSError as error:
+        raise FileError(f"{path}: cannot be saved to: {_why(error, target)}") from error
+
+
+def load(path: str | Path) -> Snapshot:
+    """The snapshot that `save` or `check --format json` wrote. Raises FileError.
+
+    How to log in to its nodes is not in a file and so not in what is read.
+    """
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
+        return read_snapshot(json.loads(text, parse_constant=_refuse))
+    except UnreadableError as error:
+        raise FileError(f"{path}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{path}: not a preflight snapshot, or cut short: {error}") from error
+
+
+def _bad(outcome: Outcome) -> bool:
+    return outcome.verdict is not Verdict.OPEN
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """A file that takes the place of `path` once the block has ended well."""
+    if _is_written_to(path):
+        with path.open("a", encoding="utf-8") as file:
+            yield file
+        return
+    target = Path(os.path.realpath(path))
+    draft = _draft(target)
+    try:
+        with open(os.open(draft, _NEW, 0o666), "w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+    _sync_directory(target.parent)
+
+
+def _draft(target: Path) -> Path:
+    """A name beside `target` that nobody has."""
+    return target.with_name(f".preflight-{secrets.token_hex(6)}.tmp")
+
+
+def _is_written_to(path: Path) -> bool:
+    """True for a pipe, a device or standard output. Raises OSError for a directory."""
+    if str(path.absolute()).startswith(_STREAMS):
+        return True
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return not stat.S_ISREG(mode)
+
+
+def _sync_directory(directory: Path) -> None:
+    """The new name reaches the disk too, where the file system can do that."""
+    with suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _why(error: OSError, path: Path) -> str:
+    """What happened, and what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{error.strerror}: make room, or choose another place with --output"
+    if error.errno == errno.ENOENT:
+        return f"there is no directory {path.absolute().parent}: create it"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{error.strerror} in {path.absolute().parent}: choose another place with --output"
+    if error.errno == errno.EISDIR:
+        return "it is a directory: name a file in it"
+    return error.strerror or str(error)

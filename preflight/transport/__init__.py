@@ -1,0 +1,53 @@
+"""Ways to a node. Only `ssh.py` knows paramiko, and it is imported when a node asks for SSH.
+
+`base` says what a session is, `command` what is run on the node and what its exit means, `start`
+follows sudo's first words. SSH, from the bottom: `sshconfig` and `endpoint` say where to go, `dial`
+gets a byte stream there, `hostkeys` and `hostcheck` say whom to trust, `keyfile`, `sshagent`,
+`keyring` and `auth` who we are, `ssh` is one connection, `session` what runs over it, and
+`sshconnector` all nodes. `local` is this machine. `bundle` and `fleet` are what is sent.
+"""
+
+from collections.abc import Callable, Iterable
+
+from preflight.core.model import Connection, Node
+from preflight.transport.base import Connector, Credentials, Timeouts
+
+
+def connectors(
+    nodes: Iterable[Node],
+    credentials: Credentials,
+    timeouts: Timeouts,
+    *,
+    accept_new_host_keys: bool,
+    ask: Callable[[str], str],
+    notify: Callable[[str], None],
+) -> dict[Connection, Connector]:
+    """A connector, ready to use, for every way in which `nodes` are reached.
+
+    `ask` prompts for a key's passphrase, in this call and this thread; `notify` gets one-line
+    messages for the user from any thread. Raises FileError for a bad ~/.ssh/config. Close them all.
+    """
+    from preflight.transport.bundle import BOOT
+
+    nodes = tuple(nodes)
+    ways: dict[Connection, Connector] = {}
+    by_ssh = [node for node in nodes if node.connection is Connection.SSH]
+    if by_ssh:
+        from preflight.transport.sshconnector import SshConnector
+
+        ways[Connection.SSH] = SshConnector(
+            by_ssh,
+            credentials,
+            timeouts,
+            boot=BOOT,
+            accept_new_host_keys=accept_new_host_keys,
+            ask=ask,
+            notify=notify,
+        )
+    if any(node.connection is Connection.LOCAL for node in nodes):
+        from preflight.transport.local import LocalConnector
+
+        ways[Connection.LOCAL] = LocalConnector(credentials, timeouts, boot=BOOT)
+    for way in ways.values():
+        way.prepare()
+    return ways
