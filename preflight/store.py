@@ -11,8 +11,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +27,8 @@ from preflight.errors import FileError
 from preflight.report.json import document, packed, results
 
 _LISTED = 50_000  # results in a file, at most
-_STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")  # even where they lead to files
+_STREAM = re.compile(r"(?:/dev|/proc/self)/fd/(\d+)")
+_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -58,7 +61,7 @@ def ensure_writable(path: str | Path) -> None:
     """
     target = Path(path)
     try:
-        if _is_written_to(target):
+        if _stream(target) is not None or _is_special(target):
             if not os.access(target, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             return
@@ -97,8 +100,15 @@ def _refuse(constant: str) -> NoReturn:
 @contextmanager
 def _replacing(path: Path) -> Iterator[TextIO]:
     """A file that takes the place of `path` once the block has ended well."""
-    if _is_written_to(path):
-        with path.open("a", encoding="utf-8") as file:
+    stream = _stream(path)
+    if stream is not None:
+        # Another open() of a redirected stream would have its own position in the file.
+        sys.stdout.flush()
+        with open(os.dup(stream), "w", encoding="utf-8") as file:
+            yield file
+        return
+    if _is_special(path):
+        with path.open("w", encoding="utf-8") as file:
             yield file
         return
     target = Path(os.path.realpath(path))
@@ -121,10 +131,14 @@ def _draft(target: Path) -> Path:
     return target.with_name(f".preflight-{secrets.token_hex(6)}.tmp")
 
 
-def _is_written_to(path: Path) -> bool:
-    """True for a pipe, a device or standard output. Raises OSError for a directory."""
-    if str(path.absolute()).startswith(_STREAMS):
-        return True
+def _stream(path: Path) -> int | None:
+    """The open descriptor that `path` stands for: `/dev/stdout`, `/dev/fd/3`."""
+    found = _STREAM.fullmatch(str(path))
+    return int(found[1]) if found else _STREAMS.get(str(path))
+
+
+def _is_special(path: Path) -> bool:
+    """True for a pipe, a socket or a device. Raises OSError for a directory."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

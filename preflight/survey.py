@@ -112,22 +112,28 @@ class Survey:
             self._later(undecided, known_until=began + FLOW_WINDOW_S)
 
     def _decide_first(self, plan: LookPlan, seen: Collection) -> dict[Key, Sightings | None]:
-        rtts = {(c, s, d): ms for c, s, d, ms in seen.rtts_ms()}
         exceptions = seen.exceptions()
         undecided: dict[Key, Sightings | None] = {}
         for c, cell in enumerate(plan.cells):
             f = self._families[cell.family]
             complete = seen.complete(c)
+            healthy: dict[int, Outcome | None] = {}  # by destination
             for s, row in enumerate(cell.pairs):
-                for d in row:
-                    odd = (c, s, d) in exceptions
-                    sightings = seen.sightings(c, s, d) if odd else complete
-                    outcome = self._verdict(decided, sightings, (f, cell.probe, s, d))
+                odd = exceptions.get((c, s), ())
+                start = self.matrix.index(f, cell.probe, s, 0)
+                for d, rtt in zip(row, seen.rtts_ms(c, s), strict=True):
+                    if d in odd:
+                        sightings = seen.sightings(c, s, d)
+                        outcome = self._verdict(decided, sightings, (f, cell.probe, s, d))
+                    else:
+                        sightings = complete
+                        if d not in healthy:
+                            healthy[d] = self._verdict(decided, complete, (f, cell.probe, s, d))
+                        outcome = healthy[d]
                     if outcome is None:
                         undecided[f, cell.probe, s, d] = sightings
                     else:
-                        index = self.matrix.index(f, cell.probe, s, d)
-                        self.matrix.set(index, outcome, rtts.get((c, s, d)))
+                        self.matrix.set(start + d, outcome, rtt)
         return undecided
 
     # --- later looks
@@ -158,12 +164,11 @@ class Survey:
     def _decide_later(
         self, plan: LookPlan, seen: Collection, before: Mapping[Key, Sightings | None]
     ) -> dict[Key, Sightings | None]:
-        rtts = {(c, s, d): ms for c, s, d, ms in seen.rtts_ms()}
         left: dict[Key, Sightings | None] = {}
         for c, cell in enumerate(plan.cells):
             f = self._families[cell.family]
             for s, row in enumerate(cell.pairs):
-                for d in row:
+                for d, rtt in zip(row, seen.rtts_ms(c, s), strict=True):
                     key = (f, cell.probe, s, d)
                     sightings = seen.sightings(c, s, d)
                     first = before[key]
@@ -173,7 +178,7 @@ class Survey:
                     if outcome is None or self._looker.interrupted:
                         outcome = None if outcome is None else self._kept(outcome)
                     if outcome is not None:
-                        self.matrix.set(self.matrix.index(*key), outcome, rtts.get((c, s, d)))
+                        self.matrix.set(self.matrix.index(*key), outcome, rtt)
                     if outcome is not None and outcome.cause is Cause.NOT_WATCHED:
                         left[key] = first
         return left

@@ -119,11 +119,12 @@ class Recording:
 
     def __init__(self, nodes: int, *, blocked: bool) -> None:
         self._nodes = nodes
+        self._usable = set(range(nodes))
         self._blocked = blocked
         self.made_s = 0.0  # time spent on making what real agents would send
 
     def usable(self) -> set[int]:
-        return set(range(self._nodes))
+        return self._usable
 
     def look(self, plan: Any) -> Any:
         from preflight.core.collect import Collection, parse
@@ -220,7 +221,7 @@ def bench(sizes: Sequence[int], runs: int) -> None:
     print(f"{'nodes':>5}  {'floor':>7}  {'recipe':>9}  {'blocked':>9}  {'check':>9}  {'blocked':>9}"
           "   connect  probe  probe, blocked   (seconds; + is over the floor)")  # fmt: skip
     for size in sizes:
-        with Lab.up(f"bench{os.getpid()}", nodes=size, racks=2) as lab, tempfile.TemporaryDirectory() as folder:
+        with Lab.up(f"b{os.getpid()}", nodes=size, racks=2, ipv6=False) as lab, tempfile.TemporaryDirectory() as folder:
             ways: dict[str, Callable[[], Any]] = {
                 "floor": lambda: timed(part("fanout", str(lab.inventory_path), "true")),  # noqa: B023
                 "recipe": lambda: timed(part("fanout", str(lab.inventory_path), nmap)),  # noqa: B023
@@ -252,7 +253,7 @@ def sent_into_sink() -> dict[str, float]:
         "(ip link add sink type dummy 2>/dev/null || ip link add sink type ifb) && "
         "ip address add 10.99.0.1/16 dev sink && ip link set sink arp off up"
     )
-    with Lab.up(f"bench{os.getpid()}", nodes=1, racks=1) as lab:
+    with Lab.up(f"b{os.getpid()}", nodes=1, racks=1) as lab:
         lab.run("n1", "sh", "-c", sink)
         out: dict[str, float] = json.loads(lab.run("n1", *part("sending")).stdout)
         return out

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -104,11 +105,9 @@ def agent(lab4: Lab) -> Iterator[Callable[..., Agent]]:
         process = lab4.popen(node, *argv, **{**pipes(), **options})
         begun.append(process)
         started = Agent(process)
-        try:
+        with suppress(BrokenPipeError):  # it would not start: the test asks why
             process.stdin.write(bundle.bootstrap(RUN))
             process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it would not start: the test asks why
         return started
 
     yield start
@@ -116,10 +115,8 @@ def agent(lab4: Lab) -> Iterator[Callable[..., Agent]]:
         process.kill()
         process.wait()
         for stream in (process.stdin, process.stdout, process.stderr):
-            try:
+            with suppress(OSError):
                 stream and stream.close()
-            except BrokenPipeError:
-                pass
 
 
 def setup(lab: Lab, node: str) -> dict[str, Any]:
@@ -190,10 +187,8 @@ class Agents(NetnsConnector):
 
     class _Session(PipeSession):
         def close(self) -> None:
-            try:
+            with suppress(OSError):
                 self.process.stdin.close()
-            except OSError:
-                pass
 
     def connect(self, node: Node) -> PipeSession:
         return self._Session(super().connect(node).process)
@@ -207,10 +202,8 @@ class Agents(NetnsConnector):
             process.kill()
             process.wait()
             for stream in (process.stdin, process.stdout, process.stderr):
-                try:
+                with suppress(OSError):
                     stream.close()
-                except OSError:
-                    pass
 
 
 @pytest.fixture
@@ -381,9 +374,7 @@ def test_one_agent_says_hello_and_reports_a_look_that_nobody_answers(
     assert one.end() == 0
 
 
-def test_two_agents_prove_all_seven_vantage_points(
-    agent: Callable[..., Agent], lab4: Lab
-) -> None:
+def test_two_agents_prove_all_seven_vantage_points(agent: Callable[..., Agent], lab4: Lab) -> None:
     both = [agent("n1"), agent("n3")]
     for one, name in zip(both, ("n1", "n3"), strict=True):
         one.say(setup(lab4, name))

@@ -465,8 +465,9 @@ def test_without_an_agent_there_only_positive_evidence_blocks(lab4: Lab) -> None
             ("n1", "output", n1, n3, GENEVE, "drop", (SOURCE, Cause.DROPPED, None)),
             ("n1", "egress", n1, n3, HEALTH, "drop", (SOURCE, Cause.DROPPED, None)),
             (ROUTER, "forward", n2, n4, HEALTH, PROHIBITED, (PATH, Cause.REJECTED, gateway(n2, family))),
-            (ROUTER, "forward", n1, n4, GENEVE, "reject", (PATH, Cause.REJECTED, gateway(n1, family))),
+            (ROUTER, "forward", n1, n4, GENEVE, PROHIBITED, (PATH, Cause.REJECTED, gateway(n1, family))),
             (ROUTER, "forward", n2, n3, ECHO, "drop", None),
+            (ROUTER, "forward", n2, n3, GENEVE, "reject", None),  # as a closed port does
             (ROUTER, "forward", n2, n3, HEALTH, "reject with tcp reset", None),
             ("n4", "input", n2, n4, GENEVE, "reject", None),
         )

@@ -1,4 +1,4 @@
-"""What a person reads: every cell as it is, nothing wider than asked, nothing a node could inject."""
+"""What a person reads: every cell as it is, and nothing that a node could inject."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -96,7 +97,7 @@ Nodes without an agent
 
 Not open, and why
   geneve: blocked inside the destination, dropped (required)
-    n1, n2 → n3  2 pairs
+    rack=a → n3  2 pairs
     It arrives at the destination, which throws it away itself: allow UDP 6081
     into that node, in its own firewall (INPUT).
     For example n1 → n3: sent 20, left 20, arrived 20, accepted 0.
@@ -106,7 +107,7 @@ Not open, and why
     Without an agent at both ends this cannot be seen.
 
   health: blocked on the path, dropped (recommended)
-    n1, n2 → n3  2 pairs
+    rack=a → n3  2 pairs
     It leaves the source and never arrives: allow TCP 4240 in what lies between,
     the network's firewalls or security groups.
     For example n1 → n3: sent 20, left 20, arrived 0.
@@ -114,10 +115,9 @@ Not open, and why
 Notes
   -  n1 sends GENEVE from 10.0.9.1, which is not its address 10.0.0.1
 
-4 nodes, 36 cells: 14 open, 4 blocked, 18 unknown
-0.7 s (connecting 0.4 s, probing 0.1 s)
-Recommended: health fails for 2 of 12 pairs, 6 unknown;
-echo is unknown for 6 of 12 pairs, 6 open.
+4 nodes, 36 cells: 14 open, 4 blocked, 18 unknown; 0.7 s
+Recommended: health fails for 2 of 12 pairs, 6 unknown; echo is unknown for 6 of
+12 pairs, 6 open.
 Cilium's GENEVE will NOT work for 2 of 12 pairs, 6 unknown.
 """
     )
@@ -131,7 +131,7 @@ geneve: UDP 6081 (required)   health: TCP 4240   echo: ICMP echo
 
 geneve, health, echo: open, all 1,560 pairs
 
-40 nodes, 4,680 cells: 4,680 open, 0.7 s (connecting 0.4 s, probing 0.1 s)
+40 nodes, 4,680 cells: 4,680 open; 0.7 s
 Recommended: health and echo are open for all 1,560 pairs.
 Cilium's GENEVE will work for all 1,560 pairs.
 """
@@ -165,8 +165,9 @@ def in_rows(lines: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     rows = dict.fromkeys(names, "")
     for line in lines:
         label = re.match(r"(?:\d+ )?(\S+)  ", line.lstrip())
-        if label and label[1] in rows:
-            rows[label[1]] += line.lstrip()[label.end() :].replace(" ", "")
+        signs = line.lstrip()[label.end() :].replace(" ", "") if label else ""
+        if label and label[1] in rows and set(signs) <= {*LEGEND, SAME_NODE}:
+            rows[label[1]] += signs
     return rows
 
 
@@ -204,14 +205,14 @@ def test_every_cell_is_drawn_as_it_is(nodes: int, width: int, seed: int) -> None
             assert rows[name] == "".join(expected)
 
 
-@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("width", [60, 80, 110])
 def test_panels_hold_every_column_once(width: int) -> None:
-    snapshot = randomly(100, 1, bad=0.5)
+    snapshot = randomly(100, 1, bad=0.02)
     lines = shown(snapshot, width).splitlines()
     bounds = [tuple(map(int, re.findall(r"\d+", x))) for x in lines if x.startswith("columns ")]
     assert bounds[0][0] == 1
     assert bounds[-1][1] == 100
-    assert all(a[1] + 1 == b[0] for a, b in zip(bounds, bounds[1:], strict=False))
+    assert all(a[1] + 1 == b[0] for a, b in pairwise(bounds))
 
 
 @settings(deadline=None, max_examples=30)
@@ -275,14 +276,14 @@ def test_nothing_is_wider_than_asked(nodes: int, width: int) -> None:
         randomly(nodes, 3, bad=0.1), notes=["a note that goes on and on " * 9], interrupted=True
     )
     for line in shown(snapshot, width).splitlines():
-        assert len(line) <= max(width, 72), line  # the two last lines are sentences
+        assert len(line) <= width, line
         assert line == line.rstrip()
 
 
 def test_rows_and_columns_are_those_that_were_planned() -> None:
     others = ",".join(f"n{i}" for i in range(2, 13))
     lines = shown(sample(12, 2, [Fault(None, others)])).splitlines()
-    assert "12 nodes, 33 cells: 33 open, 0.7 s (connecting 0.4 s, probing 0.1 s)" in lines
+    assert "12 nodes, 33 cells: 33 open; 0.7 s" in lines
     assert [line for line in lines if re.match(r"n\d+ ", line)] == ["n1  " + "   ".join(
         [" ".join(OPEN * 11)] * 3
     )]  # fmt: skip
@@ -290,7 +291,7 @@ def test_rows_and_columns_are_those_that_were_planned() -> None:
 
 def test_cells_not_planned_are_blank_and_said_to_be() -> None:
     text = shown(sample(4, 2, [Fault(None, "rack=a", "rack=b")]))
-    assert "n1  \\  ·         \\  ·         \\  ·\n" in text
+    assert "n1  \\  ·          \\  ·          \\  ·\n" in text
     assert "blank: not tested" in text
 
 
@@ -327,12 +328,12 @@ def test_ascii_where_the_stream_has_no_more() -> None:
     )
     text = shown(snapshot, encoding="ascii")
     assert text.isascii()
-    assert "1 w\\xf6rker-1  \\ . .   \\ . .   \\ . .\n" in text
+    assert "w\\xf6rker-1  \\ . .    \\ . .    \\ . .\n" in text
     assert "n3 -> all" in text
-    assert "1 wörker-1  \\ . .   \\ . .   \\ . .\n" in shown(snapshot, encoding="latin-1")
+    assert "wörker-1  \\ . .    \\ . .    \\ . .\n" in shown(snapshot, encoding="latin-1")
 
 
-HOSTILE = "[red]\x1b[31m\x1b]0;title\x07\x9b31m‮\r\nX\t\x00[/red]"
+HOSTILE = "[red]\x1b[31m\x1b]0;title\x07\x9b31m\u202e\r\nX\t\x00[/red]"
 
 
 def test_nothing_from_a_node_reaches_the_terminal() -> None:
@@ -369,7 +370,7 @@ def test_long_names_are_whole_somewhere() -> None:
 
 def test_a_domain_that_all_share_is_told_once() -> None:
     names = [f"ip-10-0-1-{i}.eu-west-1.compute.internal" for i in range(1, 5)]
-    text = shown(sample(names, 2, [Fault(DROPPED_ON_PATH, names[0], names[2])]))
+    text = shown(sample(names, 2, [Fault(DROPPED_ON_PATH, names[0], names[2])]), 120)
     assert "ip-10-0-1-1  \\ · P ·   \\ · P ·   \\ · P ·\n" in text
     assert "All names end in .eu-west-1.compute.internal" in text
     assert f"{names[0]} → {names[2]}" in text
@@ -438,8 +439,8 @@ def test_hundreds_of_causes_are_cut_aloud() -> None:
     found = groups(snapshot.matrix)
     text = shown(snapshot)
     assert len(found) == 57
-    assert text.count("rejected by") == 30
-    assert "and 27 causes more, 27 cells: --format json has every cell" in text
+    assert text.count("rejected by") == 24
+    assert "and 33 causes more, 33 cells: --format json has every cell" in text
 
 
 @pytest.mark.parametrize("leg", [None, *Leg])

@@ -89,28 +89,30 @@ class Collection:
                 out.received_rst = planned
         return out
 
-    def exceptions(self) -> set[tuple[int, int, int]]:
-        """The (cell, source, destination) of every pair that is not `complete`."""
-        out: set[tuple[int, int, int]] = set()
+    def exceptions(self) -> dict[tuple[int, int], set[int]]:
+        """For each (cell, source) the destinations of the pairs that are not `complete`."""
+        out: dict[tuple[int, int], set[int]] = {}
         for node, report in self._reports.items():
-            for vantage, spots in report.seen.items():
-                out |= {_triple(vantage, node, spot) for spot in spots}
-            for vantage, kinds in report.kinds.items():
-                out |= {_triple(vantage, node, spot) for spot in kinds}
+            for vantage, spots in (*report.seen.items(), *report.kinds.items()):
+                for cell, peer in spots:
+                    if vantage in _DESTINATION_SIDE:
+                        out.setdefault((cell, peer), set()).add(node)
+                    else:
+                        out.setdefault((cell, node), set()).add(peer)
             for _, cell in report.lost:
-                out |= self._touching(cell, node)
+                self._add_touching(out, cell, node)
         for cell, plan in enumerate(self._plan.cells):
-            for source, row in enumerate(plan.pairs):
-                if source not in self._reports:
-                    out |= {(cell, source, d) for d in row}
-                else:
-                    out |= {(cell, source, d) for d in row if d not in self._reports}
+            for node in range(len(plan.pairs)):
+                if node not in self._reports:
+                    self._add_touching(out, cell, node)
         return out
 
-    def _touching(self, cell: int, node: int) -> set[tuple[int, int, int]]:
+    def _add_touching(self, out: dict[tuple[int, int], set[int]], cell: int, node: int) -> None:
         pairs = self._plan.cells[cell].pairs
-        touched = {(cell, node, d) for d in pairs[node]}
-        return touched | {(cell, s, node) for s, row in enumerate(pairs) if node in row}
+        out.setdefault((cell, node), set()).update(pairs[node])
+        for source, row in enumerate(pairs):
+            if node in row:
+                out.setdefault((cell, source), set()).add(node)
 
     def sightings(self, cell: int, source: int, destination: int) -> Sightings:
         """What both ends saw of one pair."""
@@ -154,21 +156,17 @@ class Collection:
             kinds = self._reports[destination].kinds["answered"]
             out.answered_rst, out.answered_syn_ack = kinds.get((cell, source), default)
 
-    def rtts_ms(self) -> Iterator[tuple[int, int, int, float]]:
-        """(cell, source, destination, milliseconds) of every answer that was timed."""
-        for source, report in self._reports.items():
-            for cell, row in report.rtt_us.items():
-                for destination, us in zip(self._plan.cells[cell].pairs[source], row, strict=True):
-                    if us:
-                        yield cell, source, destination, us / 1000
+    def rtts_ms(self, cell: int, source: int) -> list[float | None]:
+        """For each destination of `source` in the plan the least round-trip time, if any."""
+        row = self._plan.cells[cell].pairs[source]
+        report = self._reports.get(source)
+        timed = report.rtt_us.get(cell) if report is not None else None
+        if timed is None or len(timed) != len(row):
+            return [None] * len(row)
+        return [us / 1000 if us > 0 else None for us in timed]
 
     def sources(self) -> Iterator[tuple[int, int, int, str]]:
         """(cell, source, destination, address) of probes that arrived from an unlisted address."""
         for destination, report in self._reports.items():
             for (cell, source), address in report.sources.items():
                 yield cell, source, destination, address
-
-
-def _triple(vantage: str, node: int, spot: Spot) -> tuple[int, int, int]:
-    cell, peer = spot
-    return (cell, peer, node) if vantage in _DESTINATION_SIDE else (cell, node, peer)

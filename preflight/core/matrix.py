@@ -41,6 +41,7 @@ class Matrix:
         self._rtt = array("f", [nan]) * size
         self._outcomes: list[Outcome | None] = [None]
         self._numbers: dict[Outcome | None, int] = {None: _NOT_PLANNED}
+        self._latest: tuple[Outcome | None, int] = (None, _NOT_PLANNED)
 
     def index(self, family: int, probe: int, source: int, destination: int) -> int:
         """The position of a cell; `family` and `probe` are positions too."""
@@ -49,10 +50,13 @@ class Matrix:
 
     def number(self, outcome: Outcome | None) -> int:
         """The number that stands for `outcome` in the cells; None stands for not planned."""
+        if outcome is self._latest[0]:  # most often it is: hashing one costs more than all else
+            return self._latest[1]
         number = self._numbers.get(outcome)
         if number is None:
             number = self._numbers[outcome] = len(self._outcomes)
             self._outcomes.append(outcome)
+        self._latest = (outcome, number)
         return number
 
     def set(self, index: int, outcome: Outcome | None, rtt_ms: float | None = None) -> None:

@@ -12,7 +12,7 @@ from preflight.core.model import Family, Probe
 from preflight.core.naming import Naming
 from preflight.report.lattice import Axis, Grid, draw, fits, label_room
 from preflight.report.symbols import LEGEND, NOT_PLANNED, OPEN, SAME_NODE, UNKNOWN, style, symbol
-from preflight.report.text import cells, flow, paint, plural
+from preflight.report.text import cells, flow, paint, plural, wrap
 
 _FEW = 16  # up to so many nodes everything is drawn, node by node
 _MANY = 40  # above so many, a picture half as large is worth having nodes share rows
@@ -95,7 +95,7 @@ def legend(picture: Picture, width: int) -> list[str]:
         if sign in picture.signs
     ]
     alike = "; nodes that fare the same in every cell share both" if picture.alike else ""
-    return [*flow(words, width, "   "), f"Rows send, columns receive{alike}."]
+    return [*flow(words, width, "   "), *wrap(f"Rows send, columns receive{alike}.", width)]
 
 
 def involved(tests: Sequence[Layer]) -> set[int]:
@@ -161,10 +161,8 @@ def _draw_grids(
         if len(kinds) * (2 if crowded else 4) <= len(names):
             rows, columns, grids = _shared(picture, matrix, tests, kinds, axes)
     if len(rows.names) * len(columns.names) * len(grids) > _TOO_MUCH:
-        picture.lines += [
-            f"Too many of these {len(rows.names)} nodes fare differently to be drawn.",
-            "",
-        ]
+        many = f"Too many of these {len(rows.names)} nodes fare differently to be drawn."
+        picture.lines += [*wrap(many, width), ""]
         return
     for line in (line for grid in grids for line in grid.lines):
         picture.signs.update(line)

@@ -23,8 +23,8 @@ from preflight.core.snapshot import Snapshot
 from preflight.report import words
 from preflight.report.text import clean, plural
 
-_CAUSES = 30  # told at most; what is left is counted
-_BLOCKS = 12  # of one cause
+_CAUSES = 24  # told at most; what is left is counted
+_BLOCKS = 8  # of one cause
 _NAME = 40  # cells for a name beside its reason; longer ones are folded
 _ALL = "--format json has every cell"
 _STYLES = {

@@ -9,7 +9,7 @@ from preflight.core.model import AgentState, Phase, ProbeKind, Severity, Verdict
 from preflight.core.snapshot import Snapshot
 from preflight.report.picture import Layer
 from preflight.report.symbols import LOSSY, NOT_PLANNED, OPEN, SAME_NODE, UNKNOWN
-from preflight.report.text import flow, paint, plural
+from preflight.report.text import paint, plural, wrap
 
 _STYLES = ("good", "unknown", "bad")
 _VERBS = (
@@ -55,7 +55,7 @@ def tally(tests: Sequence[Layer]) -> Tally:
 
 def summary(snapshot: Snapshot, tests: Sequence[Layer], width: int, *, color: bool) -> list[str]:
     """The run in numbers, then what Cilium recommends, and last what it requires."""
-    lines = flow(_run(snapshot), width, ", ")
+    lines = wrap(_run(snapshot), width)
     if all(agent.state is not AgentState.OK for agent in snapshot.agents):
         lines.append(paint("No node could be used: nothing was tested.", "bad", color=color))
     for severity in (Severity.RECOMMENDED, Severity.REQUIRED):
@@ -63,8 +63,9 @@ def summary(snapshot: Snapshot, tests: Sequence[Layer], width: int, *, color: bo
         if told and severity is Severity.RECOMMENDED:
             told[0] = f"Recommended: {told[0]}"
             worst = "warn" if worst == "bad" else worst
-        text = flow([f"{words};" for words in told[:-1]] + [f"{t}." for t in told[-1:]], width, " ")
-        lines += [paint(line, worst, color=color) for line in text]
+        if told:
+            text = wrap(f"{'; '.join(told)}.", width)
+            lines += [paint(line, worst, color=color) for line in text]
     return lines
 
 
@@ -106,19 +107,15 @@ def _of(number: int, total: int) -> str:
     return f"{number:,} of {plural(total, 'pair')}"
 
 
-def _run(snapshot: Snapshot) -> list[str]:
-    """`12 nodes`, `396 cells: 340 open, 56 blocked`, `0.7 s (connecting 0.4 s, probing 0.1 s)`."""
+def _run(snapshot: Snapshot) -> str:
+    """`12 nodes, 396 cells: 340 open, 56 blocked; 0.7 s`."""
     verdicts = dict.fromkeys(Verdict, 0)
     for outcome, number in snapshot.matrix.outcomes().items():
         verdicts[outcome.verdict] += number
     counts = ", ".join(f"{number:,} {verdict}" for verdict, number in verdicts.items() if number)
-    words = [
-        plural(len(snapshot.matrix.nodes), "node"),
-        f"{plural(sum(verdicts.values()), 'cell')}: {counts or 'nothing was planned'}",
-    ]
-    timings = snapshot.timings
-    if "total_s" in timings:
-        steps = [("connecting", "connect_s"), ("probing", "probe_s")]
-        known = [f"{name} {timings[key]:.1f} s" for name, key in steps if key in timings]
-        words.append(f"{timings['total_s']:.1f} s" + (f" ({', '.join(known)})" if known else ""))
-    return words
+    text = plural(len(snapshot.matrix.nodes), "node")
+    text += f", {plural(sum(verdicts.values()), 'cell')}"
+    if counts:
+        text += f": {counts}"
+    total = snapshot.timings.get("total_s")
+    return text if total is None else f"{text}; {total:.1f} s"

@@ -11,7 +11,7 @@ from preflight.core.model import AgentState, Phase, Severity, Verdict
 from preflight.core.snapshot import Snapshot
 from preflight.report.picture import SPOKEN, Layer, draw_matrix, involved, layers, legend
 from preflight.report.summary import summary
-from preflight.report.text import Speech, flow, paint, plural
+from preflight.report.text import Speech, flow, paint, plural, wrap
 from preflight.report.words import traffic
 
 _NARROWEST = 40  # less cannot hold a sentence; the terminal then wraps
@@ -52,7 +52,11 @@ def _presentable(snapshot: Snapshot, speech: Speech) -> Snapshot:
 def _lines(snapshot: Snapshot, width: int, *, color: bool) -> list[str]:
     matrix = snapshot.matrix
     tests = layers(matrix)
-    interrupted = [paint(_INTERRUPTED, "bad", color=color)] if snapshot.interrupted else []
+    interrupted = [
+        paint(line, "bad", color=color)
+        for line in wrap(_INTERRUPTED, width)
+        if snapshot.interrupted
+    ]
     nodes = involved(tests)
     lines = [*interrupted, *_headline(snapshot, tests, len(nodes), width), ""]
     picture = draw_matrix(matrix, tests, width, color=color)

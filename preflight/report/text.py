@@ -78,6 +78,11 @@ def flow(items: Sequence[str], width: int, gap: str) -> list[str]:
     return lines
 
 
+def wrap(text: str, width: int) -> list[str]:
+    """A sentence in lines of at most `width` cells, but for words that are longer."""
+    return flow(text.split(" "), width, " ")
+
+
 class Speech:
     """What a stream's encoding can say."""
 

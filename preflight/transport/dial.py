@@ -39,6 +39,7 @@ class Wire:
         self._end = end
         self._send_timeout = send_timeout
         self._command = command
+        self._ahead = b""
         self._stalled_since: float | None = None
         self._closed = False
         self._lock = threading.Lock()
@@ -49,7 +50,10 @@ class Wire:
 
     def recv(self, size: int) -> bytes:
         """At least one byte, b"" at the end."""
-        data: bytes = self._end.recv(size)
+        if not self._ahead:
+            # paramiko asks for each packet in two small pieces.
+            self._ahead = self._end.recv(_BLOCK)
+        data, self._ahead = self._ahead[:size], self._ahead[size:]
         return data
 
     def send(self, data: bytes) -> int:
