@@ -276,7 +276,7 @@ def last_words(self, *arguments):
 lookout.Lookout._last_words = last_words
 class Popen:
     def __call__(self, node, *argv, **pipes):
-        return lab.popen(node, *(("sleep", "600") if node in mute else argv), **pipes)
+        return lab.popen(node, *(("sh", "-c", "cat >/dev/null") if node in mute else argv), **pipes)
 agents = Agents(Popen(), [python])
 snapshot = run.check(nodes_of(lab), CheckOptions(**options), lambda node: agents, Quiet(tell))
 names = [node.name for node in snapshot.matrix.nodes]
