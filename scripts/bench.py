@@ -30,7 +30,9 @@ udp dport 6081 drop;
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--nodes", default="10,25,50", help="sizes of the labs")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--part", choices=("fanout", "control", "sending"), help=argparse.SUPPRESS)
@@ -168,7 +170,12 @@ def control(count: int, *, blocked: bool) -> None:
     from preflight.survey import Survey
 
     nodes = tuple(
-        Node(f"n{i}", (f"10.0.{i // 250}.{i % 250 + 1}",), f"n{i}", labels={"rack": "ab"[i * 2 // count]})
+        Node(
+            f"n{i}",
+            (f"10.0.{i // 250}.{i % 250 + 1}",),
+            f"n{i}",
+            labels={"rack": "ab"[i * 2 // count]},
+        )
         for i in range(count)
     )
     inventory = Inventory("simulated", nodes, tuple(BUILT_IN_PROBES.values()))
@@ -180,7 +187,9 @@ def control(count: int, *, blocked: bool) -> None:
     matrix = survey.run()
     agents = [AgentInfo(AgentState.OK, None, "3.11.2", "6.1.0")] * count
     stamp = "2026-01-01T00:00:00.000Z"
-    snapshot = Snapshot(Phase.BEFORE, stamp, stamp, matrix, agents, {"connect_s": 0, "probe_s": 0, "total_s": 0})
+    snapshot = Snapshot(
+        Phase.BEFORE, stamp, stamp, matrix, agents, {"connect_s": 0, "probe_s": 0, "total_s": 0}
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "snapshot.json")
         save(snapshot, path)
@@ -189,7 +198,16 @@ def control(count: int, *, blocked: bool) -> None:
             render(snapshot, width=120, color=False, file=out)
     took = time.perf_counter() - began - recording.made_s
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"cells": sum(matrix.outcomes().values()), "s": took, "rss_mib": rss, "file_mib": size / 2**20}))
+    print(
+        json.dumps(
+            {
+                "cells": sum(matrix.outcomes().values()),
+                "s": took,
+                "rss_mib": rss,
+                "file_mib": size / 2**20,
+            }
+        )
+    )
 
 
 # --- the bench
@@ -197,7 +215,9 @@ def control(count: int, *, blocked: bool) -> None:
 
 def timed(argv: Sequence[str]) -> float:
     began = time.perf_counter()
-    subprocess.run(argv, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    subprocess.run(
+        argv, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT
+    )
     return time.perf_counter() - began
 
 
@@ -207,7 +227,16 @@ def part(*argv: str) -> list[str]:
 
 def check(inventory: Path, folder: str) -> tuple[float, dict[str, float]]:
     output = Path(folder, "snapshot.json")
-    argv = [sys.executable, "-m", "preflight", "check", "-i", str(inventory), "--output", str(output)]
+    argv = [
+        sys.executable,
+        "-m",
+        "preflight",
+        "check",
+        "-i",
+        str(inventory),
+        "--output",
+        str(output),
+    ]
     took = timed(argv)
     timings: dict[str, float] = json.loads(output.read_text("utf-8"))["timings"]
     output.unlink()
@@ -221,11 +250,14 @@ def bench(sizes: Sequence[int], runs: int) -> None:
     print(f"{'nodes':>5}  {'floor':>7}  {'recipe':>9}  {'blocked':>9}  {'check':>9}  {'blocked':>9}"
           "   connect  probe  probe, blocked   (seconds; + is over the floor)")  # fmt: skip
     for size in sizes:
-        with Lab.up(f"b{os.getpid()}", nodes=size, racks=2, ipv6=False) as lab, tempfile.TemporaryDirectory() as folder:
+        with (
+            Lab.up(f"b{os.getpid()}", nodes=size, racks=2, ipv6=False) as lab,
+            tempfile.TemporaryDirectory() as folder,
+        ):
             ways: dict[str, Callable[[], Any]] = {
-                "floor": lambda: timed(part("fanout", str(lab.inventory_path), "true")),  # noqa: B023
-                "recipe": lambda: timed(part("fanout", str(lab.inventory_path), nmap)),  # noqa: B023
-                "check": lambda: check(lab.inventory_path, folder),  # noqa: B023
+                "floor": lambda: timed(part("fanout", str(lab.inventory_path), "true")),
+                "recipe": lambda: timed(part("fanout", str(lab.inventory_path), nmap)),
+                "check": lambda: check(lab.inventory_path, folder),
             }
             got: dict[str, list[Any]] = {}
             for firewall in ("clean", "blocked"):
@@ -269,7 +301,8 @@ def row(size: int, got: dict[str, list[Any]]) -> None:
         return statistics.median(timings[name] for _, timings in got[f"check {firewall}"])
 
     print(
-        f"{size:>5}  {floor:>7.2f}  {over(got['recipe clean']):>9}  {over(got['recipe blocked']):>9}"
+        f"{size:>5}  {floor:>7.2f}"
+        f"  {over(got['recipe clean']):>9}  {over(got['recipe blocked']):>9}"
         f"  {over([t for t, _ in got['check clean']]):>9}"
         f"  {over([t for t, _ in got['check blocked']]):>9}"
         f"   {phase('clean', 'connect_s'):>7.2f}  {phase('clean', 'probe_s'):>5.2f}"

@@ -1,5 +1,6 @@
 """Agents started straight in network namespaces: everything but SSH is real."""
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Sequence
@@ -33,10 +34,8 @@ class PipeSession:
         return status, self.process.stderr.read().decode(errors="replace").strip()[-500:]
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self.process.stdin.close()
-        except OSError:
-            pass
         self.process.wait(10)
 
 

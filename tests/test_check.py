@@ -57,7 +57,9 @@ def preflight(*arguments: object, **options: Any) -> subprocess.CompletedProcess
     )
 
 
-def check(lab: Lab, *arguments: object, inventory: Path | None = None) -> tuple[int, dict[str, Any]]:
+def check(
+    lab: Lab, *arguments: object, inventory: Path | None = None
+) -> tuple[int, dict[str, Any]]:
     path = inventory or lab.inventory_path
     done = preflight("check", "-i", path, "--format", "json", *arguments)
     assert "Traceback" not in done.stderr
@@ -156,7 +158,12 @@ def test_a_wrong_argument_is_one_line_and_exit_code_2(
 
 
 def test_usage_errors_of_the_command_line_itself() -> None:
-    for arguments in (["check"], ["check", "-i", "x", "--rate", "0"], ["nonsense"], ["check", "-x"]):
+    for arguments in (
+        ["check"],
+        ["check", "-i", "x", "--rate", "0"],
+        ["nonsense"],
+        ["check", "-x"],
+    ):
         done = preflight(*arguments)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr

@@ -16,6 +16,7 @@ from preflight.core.plan import LookPlan
 _SOURCE_SIDE = ("sent", "left", "returned", "received")
 _DESTINATION_SIDE = ("arrived", "accepted", "answered")
 _ANSWERS = ("answered", "returned", "received")
+_ALWAYS = ("sent", "accepted", "received")  # watched in every look
 
 Spot = tuple[int, int]  # cell of the look, peer
 
@@ -33,9 +34,25 @@ class Report:
     neighbours: set[Spot]
     sources: dict[Spot, str] = field(default_factory=dict)
 
+    def exceptions(self) -> Iterator[tuple[str, int, int]]:
+        """(vantage, cell, peer) of everything that is not as planned."""
+        for vantage, masks in self.seen.items():
+            for cell, peer in masks:
+                yield vantage, cell, peer
+        for vantage, kinds in self.kinds.items():
+            for cell, peer in kinds:
+                yield vantage, cell, peer
+
+    def lost_in(self, cell: int) -> bool:
+        """A socket that watches that cell dropped packets."""
+        return any(at == cell for _, at in self.lost)
+
 
 def parse(frame: Mapping[str, Any]) -> Report:
     """A report frame, checked as it is indexed. Raises ValueError, TypeError or KeyError."""
+    for vantage in _ALWAYS:  # what is left out is as planned, so silence must not look like that
+        frame["seen"][vantage]
+    frame["kinds"]["received"]
     send_errors: dict[Spot, dict[int, int]] = {}
     for cell, peer, code, mask in frame["send_errors"]:
         send_errors.setdefault((int(cell), int(peer)), {})[int(code)] = int(mask)
@@ -93,26 +110,21 @@ class Collection:
         """For each (cell, source) the destinations of the pairs that are not `complete`."""
         out: dict[tuple[int, int], set[int]] = {}
         for node, report in self._reports.items():
-            for vantage, spots in (*report.seen.items(), *report.kinds.items()):
-                for cell, peer in spots:
-                    if vantage in _DESTINATION_SIDE:
-                        out.setdefault((cell, peer), set()).add(node)
-                    else:
-                        out.setdefault((cell, node), set()).add(peer)
-            for _, cell in report.lost:
-                self._add_touching(out, cell, node)
+            for vantage, cell, peer in report.exceptions():
+                if vantage in _DESTINATION_SIDE:
+                    out.setdefault((cell, peer), set()).add(node)
+                else:
+                    out.setdefault((cell, node), set()).add(peer)
         for cell, plan in enumerate(self._plan.cells):
-            for node in range(len(plan.pairs)):
-                if node not in self._reports:
-                    self._add_touching(out, cell, node)
+            deaf = {
+                node
+                for node in range(len(plan.pairs))
+                if node not in self._reports or self._reports[node].lost_in(cell)
+            }
+            for source, row in enumerate(plan.pairs if deaf else ()):
+                if unheard := row if source in deaf else deaf.intersection(row):
+                    out.setdefault((cell, source), set()).update(unheard)
         return out
-
-    def _add_touching(self, out: dict[tuple[int, int], set[int]], cell: int, node: int) -> None:
-        pairs = self._plan.cells[cell].pairs
-        out.setdefault((cell, node), set()).update(pairs[node])
-        for source, row in enumerate(pairs):
-            if node in row:
-                out.setdefault((cell, source), set()).add(node)
 
     def sightings(self, cell: int, source: int, destination: int) -> Sightings:
         """What both ends saw of one pair."""

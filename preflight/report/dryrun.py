@@ -35,7 +35,8 @@ def _lines(scope: Scope, options: CheckOptions) -> Iterator[str]:
         f"{sum(map(len, rows)):,} over {family.value.replace('ipv', 'IPv')}"
         for family, rows in zip(scope.families, scope.pairs, strict=True)
     )
-    phase = "before Cilium is installed" if options.phase is Phase.BEFORE else "with Cilium there"
+    before = options.phase is Phase.BEFORE
+    phase = "before Cilium is installed" if before else "with Cilium there"
     yield f"A check {phase} would send what follows. Nothing is sent now."
     yield ""
     yield f"  agents        {_agents(scope)}"
@@ -50,7 +51,8 @@ def _lines(scope: Scope, options: CheckOptions) -> Iterator[str]:
     )
     if len(plans) > 1:
         yield f"  in waves      {len(plans)}, {FLOW_WINDOW_S:.0f} s apart"
-    yield f"  new flows     at most {options.max_flows:,} in any {FLOW_WINDOW_S:.0f} s (--max-flows)"
+    window = f"in any {FLOW_WINDOW_S:.0f} s (--max-flows)"
+    yield f"  new flows     at most {options.max_flows:,} {window}"
     yield "  answers       TCP: RST, or SYN-ACK and then RST; echo replies; ICMP port unreachable"
     yield ""
     yield "  probe      protocol     packets to each destination                    source ports"

@@ -182,7 +182,8 @@ def _band(
     lines = [line(blank, titles)]
     for head in pitch.heads:
         text = pitch.line(head)
-        lines.append(line(blank, [paint(pad(text, w), "dim", color=color) for w in widths]))
+        parts = [paint(text, "dim", color=color) + " " * (w - cells(text)) for w in widths]
+        lines.append(line(blank, parts))
     for row, label in enumerate(labels):
         parts = []
         for grid, w in zip(grids, widths, strict=True):

@@ -79,13 +79,15 @@ def _told(snapshot: Snapshot, tests: Sequence[Layer], severity: Severity) -> tup
             name = "Cilium's GENEVE" if cilium else probe.name
             alike.setdefault((tally(own), cilium), []).append(name)
     told = [
-        _sentence(names, counts, snapshot.phase, cilium=cilium)
+        _sentence(names, counts, snapshot.phase, cilium=cilium, short=len(alike) > 1)
         for (counts, cilium), names in alike.items()
     ]
     return told, max((c.style for c, _ in alike), key=_STYLES.index, default="good")
 
 
-def _sentence(names: Sequence[str], counts: Tally, phase: Phase, *, cilium: bool) -> str:
+def _sentence(
+    names: Sequence[str], counts: Tally, phase: Phase, *, cilium: bool, short: bool
+) -> str:
     fails, is_lossy, is_unknown, is_open = _VERBS[len(names) > 1]
     if cilium:
         fails, is_lossy, is_open = _OF_CILIUM[phase]
@@ -95,9 +97,11 @@ def _sentence(names: Sequence[str], counts: Tally, phase: Phase, *, cilium: bool
         (counts.unknown, is_unknown, "unknown"),
         (counts.open, is_open, "" if counts.bad or counts.lossy else "open"),
     ]
-    (first, says, _), *others = [(n, does, short) for n, does, short in told if n]
-    more = [f"{n:,} {short}" for n, _, short in others if short]
+    (first, says, _), *others = [(n, does, word) for n, does, word in told if n]
+    more = [f"{n:,} {word}" for n, _, word in others if word]
     who = " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+    if short and says == is_open and not cilium:
+        return f"{who} {says}"
     return f"{who} {says} for {', '.join([_of(first, sum(counts)), *more])}"
 
 
