@@ -133,6 +133,12 @@ def test_every_planned_cell_is_a_result_and_no_other() -> None:
     assert len(found) == 2 * 3 * 3 * 4 - 1
 
 
+def test_who_rejected() -> None:
+    rejected = blocked(Place.PATH, cause=Cause.REJECTED, rejected_by="192.0.2.1")
+    results = parsed(sample(2, 1, [Fault(rejected, "n1", "n2", "echo")]))["results"]
+    assert [r["rejected_by"] for r in results] == [None] * 4 + ["192.0.2.1", None]
+
+
 def test_a_detail_is_there_where_there_is_one() -> None:
     said = DROPPED_AT_DESTINATION._replace(detail='it says "no"')
     results = parsed(sample(2, 1, [Fault(said, "n1", "n2", "echo")]))["results"]

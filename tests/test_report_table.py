@@ -118,7 +118,7 @@ Notes
 4 nodes, 36 cells: 14 open, 4 blocked, 18 unknown; 0.7 s
 Recommended: health fails for 2 of 12 pairs, 6 unknown; echo is unknown for 6 of
 12 pairs, 6 open.
-Cilium's GENEVE will NOT work for 2 of 12 pairs, 6 unknown.
+Cilium's GENEVE does NOT get through for 2 of 12 pairs, 6 unknown.
 """
     )
 
@@ -133,7 +133,7 @@ geneve, health, echo: open, all 1,560 pairs
 
 40 nodes, 4,680 cells: 4,680 open; 0.7 s
 Recommended: health and echo are open for all 1,560 pairs.
-Cilium's GENEVE will work for all 1,560 pairs.
+Cilium's GENEVE gets through for all 1,560 pairs.
 """
     )
 
@@ -306,6 +306,13 @@ def test_a_band_for_each_family() -> None:
     assert "echo fails for 1 of 6 pairs" in text
 
 
+def test_families_that_look_the_same_share_a_band() -> None:
+    text = shown(sample(3, 1, [Fault(DROPPED_ON_PATH, "n1", "n2", "echo")], families=BOTH))
+    assert text.count("geneve     health     echo\n") == 1
+    assert "\nIPv4 and IPv6\n    geneve" in text
+    assert "echo (ipv4 + ipv6): blocked on the path" in text
+
+
 def test_colour_only_repeats_what_the_text_says() -> None:
     snapshot = sample(
         12,
@@ -404,16 +411,16 @@ def test_interrupted_is_said_first_and_last() -> None:
 @pytest.mark.parametrize(
     ("faults", "phase", "last"),
     [
-        ([], Phase.BEFORE, "Cilium's GENEVE will work for all 12 pairs."),
-        ([], Phase.AFTER, "Cilium's GENEVE works for all 12 pairs."),
+        ([], Phase.BEFORE, "Cilium's GENEVE gets through for all 12 pairs."),
+        ([], Phase.AFTER, "Cilium's GENEVE gets through for all 12 pairs."),
         ([Fault(DROPPED_ON_PATH, "n1")], Phase.AFTER, "does NOT work for 3 of 12 pairs."),
-        ([Fault(LOSSY, "n1")], Phase.BEFORE, "will lose packets for 3 of 12 pairs."),
+        ([Fault(LOSSY, "n1")], Phase.BEFORE, "loses packets for 3 of 12 pairs."),
         ([Fault(LOSSY, "n1"), Fault(NO_AGENT, "n2")], Phase.BEFORE,
-         "will lose packets for 3 of 12 pairs, 3 unknown."),
+         "loses packets for 3 of 12 pairs, 3 unknown."),
         ([Fault(LOSSY), Fault(NOT_LISTENING, "n1", "n2")], Phase.BEFORE,
-         "will NOT work for 1 of 12 pairs, 11 lossy."),
+         "does NOT get through for 1 of 12 pairs, 11 lossy."),
         ([Fault(NO_AGENT, "n1")], Phase.BEFORE, "is unknown for 3 of 12 pairs, 9 open."),
-        ([Fault(DROPPED_ON_PATH)], Phase.BEFORE, "will NOT work for all 12 pairs."),
+        ([Fault(DROPPED_ON_PATH)], Phase.BEFORE, "does NOT get through for all 12 pairs."),
     ],
 )  # fmt: skip
 def test_the_last_line(faults: list[Fault], phase: Phase, last: str) -> None:
@@ -426,7 +433,7 @@ def test_a_pair_is_as_bad_as_its_worst_family() -> None:
         Fault(LOSSY, "n1", "n2,n3", "geneve", Family.IPV6),
     ]
     last = shown(sample(4, 1, faults, families=BOTH)).splitlines()[-1]
-    assert last == "Cilium's GENEVE will NOT work for 1 of 12 pairs, 1 lossy."
+    assert last == "Cilium's GENEVE does NOT get through for 1 of 12 pairs, 1 lossy."
 
 
 def test_hundreds_of_causes_are_cut_aloud() -> None:

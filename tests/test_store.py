@@ -384,6 +384,15 @@ def test_a_wrong_packed_file_is_refused(
         load(file)
 
 
+def test_a_packed_file_cut_short_is_refused(tmp_path: Path, packed: str) -> None:
+    whole = json.loads(packed)
+    whole["packed"]["cells"] = whole["packed"]["cells"].rstrip("=")[:-4]
+    whole["packed"]["cells"] += "=" * (-len(whole["packed"]["cells"]) % 4)
+    (tmp_path / "s").write_text(json.dumps(whole))
+    with pytest.raises(FileError, match="packed: does not hold"):
+        load(tmp_path / "s")
+
+
 def test_a_file_that_claims_more_than_memory_holds(tmp_path: Path) -> None:
     whole = json.loads(changed("results", [], snapshot=sample(2)))
     node = whole["nodes"][0]

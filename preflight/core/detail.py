@@ -87,7 +87,7 @@ def _of_loss(
         if refused is not None:
             what = "all" if outcome.evidence.sent == 0 else "some"
             yield f"the source's kernel refused {what} of them: {_errno(refused)}"
-        if outcome.cause is Cause.REJECTED and sightings.error is not None:
+        if outcome.cause is Cause.REJECTED:
             yield from _of_error(outcome, sightings, setting)
     if outcome.place is None:
         yield from _unwatched(outcome, reading)
@@ -115,7 +115,7 @@ def _unwatched(outcome: Outcome, reading: Reading) -> Iterator[str]:
     if reading.forward is Delivery.ALL:
         points = ["answered", "returned", "received"]
     missing = [point for point in points if getattr(evidence, point) is None]
-    if missing and (reading.agents is Agents.BOTH or outcome.verdict is Verdict.UNKNOWN):
+    if missing and reading.agents is Agents.BOTH:
         yield f"not watched: {', '.join(missing)}"
 
 

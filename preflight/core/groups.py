@@ -9,7 +9,6 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product, starmap
 from typing import NamedTuple
 
@@ -34,15 +33,14 @@ class Kind(NamedTuple):
     rejected_by: str | None  # an address, or BY_THE_SOURCE, BY_THE_DESTINATION: the pair's own
 
 
-class Test(NamedTuple):
+class FamilyProbe(NamedTuple):
     """One probe over one family; `probe` is its position in the matrix."""
 
     probe: int
     family: Family
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Cells that are not open and alike in all but their evidence.
 
     They are those of every source to every destination and, with `both_ways`, back; as far as
@@ -51,7 +49,7 @@ class Group:
 
     kind: Kind
     severity: Severity  # the highest of its probes'
-    tests: tuple[Test, ...]
+    tests: tuple[FamilyProbe, ...]
     sources: tuple[int, ...]
     destinations: tuple[int, ...]
     both_ways: bool
@@ -101,7 +99,7 @@ class _Block(NamedTuple):
 class _Layer(NamedTuple):
     """One test's cells as sets of nodes."""
 
-    test: Test
+    test: FamilyProbe
     planned: list[int]  # for each source the set of its destinations
     columns: list[int]  # for each destination the set of its sources
     senders: int
@@ -148,7 +146,7 @@ class _Layers:
                     cells[source] = cells.get(source, 0) | part
         columns = transposed(dict(enumerate(planned)))
         return _Layer(
-            Test(probe, self._matrix.families[family]),
+            FamilyProbe(probe, self._matrix.families[family]),
             planned,
             [columns.get(node, 0) for node in range(len(planned))],
             sum(1 << source for source, row in enumerate(planned) if row),
@@ -209,7 +207,7 @@ def _mutual(blocks: list[_Block]) -> list[_Block]:
     return mutual + [block for block in blocks if id(block) not in taken]
 
 
-def _tests(block: _Block) -> tuple[Test, ...]:
+def _tests(block: _Block) -> tuple[FamilyProbe, ...]:
     return tuple(layer.test for layer in block.layers)
 
 

@@ -222,8 +222,6 @@ def _foreign(
     says = icmp_says(sightings.error, setting.family)
     if forward is Delivery.NOT_WATCHED and _error_of_some(sightings, setting, seen):
         says = Foreign.NOTHING
-    if setting.probe.one_way:
-        return says, 0
     if forward in (Delivery.NOT_WATCHED, Delivery.NOT_SENT):
         return (Foreign.UNTOLD if _answers(seen) else says), 0
     received = (seen.received or 0) & seen.tried
@@ -380,5 +378,5 @@ def _unserved(setting: Setting, seen: Seen, forged: int) -> bool:
         return setting.serves is False
     if setting.probe.kind is ProbeKind.HEALTH:
         # What the port answers says more than a list of listeners read before.
-        return bool(seen.received_rst & ~forged) and not seen.received_syn_ack & ~forged
+        return not seen.received_syn_ack & ~forged
     return False

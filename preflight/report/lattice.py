@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 from preflight.report.text import cells, pad, paint, shorten
 
@@ -21,8 +21,7 @@ _LONG_HEAD = 8  # longer names would tear columns apart,
 _MANY_HEADS = 12  # and so would any name in more than so many
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+class Grid(NamedTuple):
     """One titled grid; `lines` holds a string of signs for each row."""
 
     title: str
@@ -31,8 +30,7 @@ class Grid:
     style: Callable[[str], str | None]  # of a sign
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
+class Axis(NamedTuple):
     """What rows or columns stand for: their numbers, counted from 1, and names."""
 
     numbers: Sequence[int]
@@ -77,8 +75,7 @@ def draw(grids: Sequence[Grid], rows: Axis, columns: Axis, width: int, *, color:
     return lines
 
 
-@dataclass(frozen=True, slots=True)
-class _Pitch:
+class _Pitch(NamedTuple):
     """How columns are set: the width of each, what is above them, and gaps after each ten."""
 
     column: int

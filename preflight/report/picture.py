@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
+from typing import NamedTuple
 
 from preflight.core.classes import classes
 from preflight.core.matrix import Matrix
@@ -24,18 +24,17 @@ SPOKEN = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 _EMPTY = NOT_PLANNED + SAME_NODE
 
 
-@dataclass(slots=True)
 class Picture:
     """Lines to print, and what they need to be understood."""
 
-    lines: list[str] = field(default_factory=list)
-    signs: set[str] = field(default_factory=set)  # that occur in the drawn grids
-    alike: bool = False  # nodes that are alike share a row
-    shortened: dict[str, str] = field(default_factory=dict)  # a row's label and its whole name
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.signs: set[str] = set()  # that occur in the drawn grids
+        self.alike = False  # nodes that are alike share a row
+        self.shortened: dict[str, str] = {}  # a row's number and its whole name
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """One probe over one family as signs: a string for each source."""
 
     probe: Probe
@@ -75,13 +74,20 @@ def layers(matrix: Matrix) -> list[Layer]:
 
 
 def draw_matrix(matrix: Matrix, tests: Sequence[Layer], width: int, *, color: bool) -> Picture:
-    """Every probe over every family, at most `width` wide."""
+    """Every probe over every family, at most `width` wide; families that are equal once."""
     picture = Picture()
-    families = [family for family in matrix.families if any(t.family is family for t in tests)]
-    for family in families:
-        if len(families) > 1:
-            picture.lines.append(paint(SPOKEN[family], "head", color=color))
-        _draw_family(picture, matrix, [t for t in tests if t.family is family], width, color=color)
+    looks: dict[tuple[tuple[Probe, tuple[str, ...]], ...], list[Family]] = {}
+    for family in matrix.families:
+        look = tuple((t.probe, tuple(t.lines)) for t in tests if t.family is family)
+        if look:
+            looks.setdefault(look, []).append(family)
+    several = sum(map(len, looks.values())) > 1
+    for families in looks.values():
+        if several:
+            title = " and ".join(SPOKEN[family] for family in families)
+            picture.lines.append(paint(title, "head", color=color))
+        own = [test for test in tests if test.family is families[0]]
+        _draw_family(picture, matrix, own, width, color=color)
     return picture
 
 

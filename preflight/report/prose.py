@@ -15,7 +15,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from preflight.core.groups import Group, Kind, Test, groups
+from preflight.core.groups import FamilyProbe, Group, Kind, groups
 from preflight.core.matrix import Matrix
 from preflight.core.model import AgentState, Severity, Verdict
 from preflight.core.naming import Naming
@@ -121,7 +121,7 @@ def _unusable(snapshot: Snapshot, involved: Collection[int]) -> list[tuple[str, 
 
 def _causes(found: Sequence[Group], matrix: Matrix) -> Iterator[RenderableType]:
     """A paragraph for each cause, with the blocks of cells that it explains."""
-    causes: dict[tuple[Kind, tuple[Test, ...]], list[Group]] = {}
+    causes: dict[tuple[Kind, tuple[FamilyProbe, ...]], list[Group]] = {}
     for group in found:
         causes.setdefault((group.kind, group.tests), []).append(group)
     for blocks in islice(causes.values(), _CAUSES):

@@ -17,8 +17,8 @@ _VERBS = (
     ("fail", "are lossy", "are unknown", "are open"),
 )
 _OF_CILIUM = {
-    Phase.BEFORE: ("will NOT work", "will lose packets", "will work"),
-    Phase.AFTER: ("does NOT work", "loses packets", "works"),
+    Phase.BEFORE: ("does NOT get through", "loses packets", "gets through"),
+    Phase.AFTER: ("does NOT work", "loses packets", "gets through"),  # it may be closed, too
 }
 _WORST_LAST = "-oulb"  # not planned, open, unknown, lossy, bad
 _LETTER = {NOT_PLANNED: "-", SAME_NODE: "-", OPEN: "o", UNKNOWN: "u", LOSSY: "l"}

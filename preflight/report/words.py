@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Kind, Test
+from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, FamilyProbe, Kind
 from preflight.core.matrix import Matrix
 from preflight.core.model import (
     AgentState,
@@ -155,13 +155,13 @@ def traffic(probe: Probe, family: Family) -> str:
     return f"{probe.protocol.upper()} {probe.port}"
 
 
-def traffics(tests: Sequence[Test], matrix: Matrix) -> str:
+def traffics(tests: Sequence[FamilyProbe], matrix: Matrix) -> str:
     """`UDP 6081, TCP 4240 and ICMP echo`."""
     names = list(dict.fromkeys(traffic(matrix.probes[t.probe], t.family) for t in tests))
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
-def tests_in_words(tests: Sequence[Test], matrix: Matrix) -> str:
+def tests_in_words(tests: Sequence[FamilyProbe], matrix: Matrix) -> str:
     """`geneve, health`, with families only where the matrix has more than one."""
     families = {
         p: [t.family for t in tests if t.probe == p] for p in sorted({t.probe for t in tests})

@@ -32,10 +32,9 @@ _GIVEN = f'r "$(command -v "$2")"; echo preflight: "$2" cannot be run >&2; exit 
 
 _UNSAFE_BOOT = re.compile(r"""['"$\\!`\x00-\x1f\x7f]""")
 _UNSAFE_PATH = re.compile(r"[\\!\x00-\x1f\x7f]")
-_CONTROL = re.compile(
+_ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours and cursor movements
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: window titles
-    r"|[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"
 )
 
 
@@ -86,7 +85,8 @@ def _quoted(word: str) -> str:
 
 def readable_tail(data: bytes) -> str:
     """The last lines of `data` that are not empty, fit for one line of a terminal."""
-    text = _CONTROL.sub("", data.decode("utf-8", "replace"))
+    text = _ESCAPES.sub("", data.decode("utf-8", "replace"))
+    text = "".join(c for c in text if c.isprintable() or c.isspace())
     joined = "; ".join(" ".join(line.split()) for line in text.split("\n") if line.strip())
     return joined if len(joined) <= TAIL else "…" + joined[1 - TAIL :]
 

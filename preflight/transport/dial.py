@@ -25,6 +25,7 @@ _HEAD_START = 0.25  # seconds until the next address of a name is tried besides
 _TICK = 0.5  # seconds after which a waiting thread looks whether it is still wanted
 _POLITE = 1.0  # seconds that a proxy command has to end by itself
 _BLOCK = 65536
+_QUICKACK: int = getattr(socket, "TCP_QUICKACK", 0)  # Linux
 
 
 class Wire:
@@ -40,6 +41,8 @@ class Wire:
         self._send_timeout = send_timeout
         self._command = command
         self._ahead = b""
+        is_tcp = isinstance(end, socket.socket) and end.family != socket.AF_UNIX
+        self._tcp: socket.socket | None = end if is_tcp and _QUICKACK else None
         self._stalled_since: float | None = None
         self._closed = False
         self._lock = threading.Lock()
@@ -53,6 +56,10 @@ class Wire:
         if not self._ahead:
             # paramiko asks for each packet in two small pieces.
             self._ahead = self._end.recv(_BLOCK)
+            if self._tcp is not None:
+                # sshd sends by Nagle's rules: until we acknowledge, which the kernel would put off
+                # for 40 ms, its next packet stays there. The kernel forgets this option by itself.
+                self._tcp.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         data, self._ahead = self._ahead[:size], self._ahead[size:]
         return data
 

@@ -92,7 +92,9 @@ class SshConfig:
         for file in self._files:
             walk.file(file, reached=True)
         if walk.wants_final:
-            again = _Walk(self, options, host_name(options, name), name, final=True)
+            host = host_name(options, name)
+            options.take("given", "hostname", (host,))  # the last pass does not change it
+            again = _Walk(self, options, host, name, final=True)
             for file in self._files:
                 again.file(file, reached=True)
         return options
@@ -181,7 +183,7 @@ class _Walk:
         return True
 
     def _fits(self, kind: str, value: str, where: str) -> bool:
-        host = host_name(self._options, self._host)
+        host = host_name(self._options, self._original)
         user = self._options.first("user") or self._config.local_user
         subjects = {
             "host": host,
