@@ -13,11 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hypothesis import strategies as st
-
 from preflight.core.evidence import IcmpError, Setting, Sightings
 from preflight.core.model import (
-    ECHO,
     GENEVE,
     HEALTH,
     Cause,
@@ -49,6 +46,7 @@ _ICMP: Mapping[tuple[Family, str], tuple[int, int]] = {
     (Family.IPV6, "too-big"): (2, 0),
     (Family.IPV6, "host"): (1, 3),
 }
+
 SOURCE_SIDE = ("left", "returned", "received")
 DESTINATION_SIDE = ("arrived", "accepted", "answered")
 
@@ -393,60 +391,4 @@ def _back_fault(s: Scenario, unknown: Expectation) -> Expectation:
         Leg.REPLY,
         frozenset({place} if placed else {place, None}),
         frozenset({cause}),
-    )
-
-
-@st.composite
-def scenarios(draw: st.DrawFn) -> Scenario:
-    """Any cell, any fault on either leg, anybody looking."""
-    probe = draw(st.sampled_from((GENEVE, USERS_UDP, HEALTH, USERS_TCP, ECHO)))
-    tcp, icmp = probe.protocol is Protocol.TCP, probe.protocol is Protocol.ICMP
-    tokens = draw(st.integers(2, 8))
-    planned = (1 << tokens) - 1
-    some = st.one_of(st.just(planned), st.integers(1, planned))
-    unsent = draw(st.one_of(st.just(0), st.just(0), st.integers(0, planned)))
-    if 2 * unsent.bit_count() > tokens:
-        unsent = 0
-    full_size = draw(st.integers(0, planned)) if probe is GENEVE else 0
-    if full_size | unsent == planned:
-        full_size = 0  # some small probes are always sent
-    forward = draw(st.one_of(st.none(), st.sampled_from(sorted(FORWARD))))
-    if (forward in ("output-reject-rst", "path-reject-rst", "input-reject-rst") and not tcp) or (
-        forward == "path-intercept" and not (tcp or icmp)
-    ):
-        forward = "path-drop"
-    forward_hits = draw(some)
-    if forward == "path-too-big":
-        forward_hits = full_size
-    back = draw(st.one_of(st.none(), st.sampled_from(BACK)))
-    back_hits = draw(some)
-    if not (tcp or icmp) or (back == "sysctl" and not icmp) or (back == "back-inject" and not tcp):
-        back = None
-    if back == "sysctl":
-        back_hits = planned
-    return Scenario(
-        probe=probe,
-        family=draw(st.sampled_from(Family)),
-        phase=draw(st.sampled_from(Phase)),
-        listening=draw(st.booleans()),
-        serves_known=draw(st.booleans()),
-        tokens=tokens,
-        full_size=full_size,
-        unsent=unsent,
-        forward=forward,
-        forward_hits=forward_hits,
-        icmp_code=draw(st.sampled_from(("port", "prohibited"))),
-        icmp_seen=draw(st.booleans()),
-        errno=draw(st.sampled_from((101, 113, 13, 22))),
-        back=back,
-        back_hits=back_hits,
-        also_genuine=draw(st.booleans()),
-        unwatched=draw(
-            st.one_of(
-                st.just(frozenset[str]()),
-                st.frozensets(st.sampled_from((*SOURCE_SIDE, *DESTINATION_SIDE)), max_size=4),
-            )
-        ),
-        source_agent=draw(st.integers(0, 9)) > 0,
-        destination_agent=draw(st.integers(0, 5)) > 0,
     )
