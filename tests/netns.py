@@ -37,6 +37,8 @@ class PipeSession:
         with contextlib.suppress(OSError):
             self.process.stdin.close()
         self.process.wait(10)
+        for pipe in (self.process.stdout, self.process.stderr):
+            pipe.close()
 
 
 class NetnsConnector:

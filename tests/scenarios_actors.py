@@ -5,6 +5,9 @@ Each is a context manager that works in one namespace from a thread, and is gone
 
 from __future__ import annotations
 
+import ctypes
+import os
+import platform
 import select
 import socket
 import struct
@@ -137,3 +140,67 @@ def _answer(syn: bytes, source: bytes, destination: bytes, flags: int) -> bytes:
         ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0, 64, _TCP, 0) + ends
     struct.pack_into("!H", tcp, 16, checksum(pseudo + bytes(tcp)))
     return ip + bytes(tcp)
+
+
+# --- XDP ---------------------------------------------------------------------------------------
+
+_SYS_BPF = {"x86_64": 321, "aarch64": 280}  # asm/unistd.h
+_BPF_PROG_LOAD, _BPF_LINK_CREATE = 5, 28  # linux/bpf.h, as all below
+_PROG_TYPE_XDP, _ATTACH_XDP = 6, 37
+_XDP_DROP, _XDP_PASS = 1, 2
+
+
+@contextmanager
+def xdp_drop(lab: Lab, where: str, ethertype: int) -> Iterator[None]:
+    """An XDP program on a node's eth0 that drops what comes in of one EtherType."""
+
+    def attach() -> int:
+        program = _load_xdp(_dropping(ethertype))
+        try:
+            device = socket.if_nametoindex("eth0")
+            return _bpf(_BPF_LINK_CREATE, struct.pack("=IIII", program, device, _ATTACH_XDP, 0))
+        finally:
+            os.close(program)
+
+    link = lab.call(where, attach)
+    try:
+        yield
+    finally:
+        os.close(link)
+
+
+def _dropping(ethertype: int) -> bytes:
+    def instruction(code: int, to: int = 0, source: int = 0, offset: int = 0, k: int = 0) -> bytes:
+        return struct.pack("=BBhi", code, source << 4 | to, offset, k)
+
+    return b"".join(
+        (
+            instruction(0x61, 2, 1),  # r2 = the frame's begin
+            instruction(0x61, 3, 1, 4),  # r3 = its end
+            instruction(0xBF, 4, 2),
+            instruction(0x07, 4, k=14),  # r4 = r2 + an Ethernet header
+            instruction(0xB7, 0, k=_XDP_PASS),
+            instruction(0x2D, 4, 3, 3),  # too short: return r0
+            instruction(0x69, 5, 2, 12),  # r5 = EtherType
+            instruction(0x55, 5, offset=1, k=socket.htons(ethertype)),  # another: return r0
+            instruction(0xB7, 0, k=_XDP_DROP),
+            instruction(0x95),
+        )
+    )
+
+
+def _load_xdp(code: bytes) -> int:
+    program = ctypes.create_string_buffer(code, len(code))
+    licence = ctypes.create_string_buffer(b"GPL")
+    pointers = ctypes.addressof(program), ctypes.addressof(licence)
+    return _bpf(_BPF_PROG_LOAD, struct.pack("=IIQQ", _PROG_TYPE_XDP, len(code) // 8, *pointers))
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    """bpf(2): a file descriptor. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    padded = ctypes.create_string_buffer(attributes, 128)
+    fd = int(libc.syscall(_SYS_BPF[platform.machine()], command, padded, 128))
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), f"bpf command {command}")
+    return fd

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -181,7 +181,14 @@ def test_place_leg_cause_and_rejecter_are_told(lab4: Lab, number: int) -> None:
             expected[spot] = placed.fault.told(source, destination, family)
             why[spot] = placed.fault.sentence
     load(lab4, rules)
-    assert_matrix(check(lab4), expected, why)
+    with ExitStack() as stack:
+        everybody = [node.name for node in lab4.nodes]
+        if number % 3:  # then a SYN-ACK is the true answer
+            stack.enter_context(listening(lab4, *everybody))
+        if number % 3 == 2:  # and 6081 has an owner
+            stack.enter_context(tunnels(lab4, 6081, *everybody))
+        phase = Phase.AFTER if number % 3 == 2 else Phase.BEFORE
+        assert_matrix(check(lab4, CheckOptions(phase=phase)), expected, why)
 
 
 # --- iptables, old and new ---------------------------------------------------------------------
@@ -253,6 +260,7 @@ def in_iptables(probe: Probe, family: Family) -> str:
 
 # ARP is not of the inet family, its successor in IPv6 is.
 NEIGHBOURS = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
+ANOTHER = Probe("another", ProbeKind.UDP, Protocol.UDP, 6082, Severity.RECOMMENDED)
 REPLIES = "ct state established,related accept"
 
 
@@ -277,6 +285,41 @@ def test_what_a_stateful_firewall_lets_back_in_is_told_from_what_is_new(lab4: La
     expected = dict.fromkeys(spots(lab4, "n1", "n2"), blocked(FORWARD, DESTINATION, DROPPED))
     expected |= dict.fromkeys(spots(lab4, "n3 n4", "n1 n2"), blocked(FORWARD, PATH, DROPPED))
     assert_matrix(check(lab4), expected)
+
+
+@pytest.mark.lab
+def test_firewalls_that_let_only_the_documented_traffic_pass_are_open(lab4: Lab) -> None:
+    """Default drop everywhere, in and out: what EKS Anywhere's documents ask for, and no more."""
+
+    def and_another(known: Inventory) -> Inventory:
+        return replace(known, probes=(*known.probes, ANOTHER))
+
+    allowed = (
+        "ct state invalid drop",
+        REPLIES,
+        NEIGHBOURS,
+        "udp dport 6081 accept",
+        "tcp dport 4240 accept",
+        "icmp type echo-request accept",
+        "icmpv6 type echo-request accept",
+        "drop",
+    )
+    chains = [(ROUTER, "forward")]
+    chains += [(node.name, hook) for node in lab4.nodes for hook in ("input", "output")]
+    chains += [(node.name, "prerouting") for node in lab4.nodes]
+    reverse_path = ("fib saddr . iif oif missing drop",)
+    load(
+        lab4,
+        [
+            Rule(where, hook, text)
+            for where, hook in chains
+            for text in (reverse_path if hook == "prerouting" else allowed)
+        ],
+    )
+    snapshot = check(lab4, among=and_another)
+    undocumented = blocked(FORWARD, SOURCE, DROPPED)
+    assert_matrix(snapshot, dict.fromkeys(spots(lab4, probes=(ANOTHER,)), undocumented))
+    assert not snapshot.notes
 
 
 # --- who serves the ports ----------------------------------------------------------------------

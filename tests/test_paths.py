@@ -10,6 +10,7 @@ from scenarios import (
     HOOKS,
     NO_AGENT,
     OPEN,
+    PROBES,
     Expected,
     Rule,
     Spot,
@@ -30,7 +31,7 @@ from scenarios import (
     sysctl,
     told,
 )
-from scenarios_actors import RST_ACK, SYN_ACK, answering_syns, listening
+from scenarios_actors import RST_ACK, SYN_ACK, answering_syns, listening, witness, xdp_drop
 
 from preflight.core.model import (
     ECHO,
@@ -75,7 +76,7 @@ def routes_to(where: str, kind: str, *targets: LabNode) -> Iterator[tuple[str, s
 
 def test_a_source_without_a_route_is_told_and_so_is_who_cannot_answer(lab4: Lab) -> None:
     """One peer each is unreachable, prohibited, black-holed; what it sends cannot be answered."""
-    n1, n2, n3, n4 = lab4.nodes
+    _, n2, n3, n4 = lab4.nodes
     commands = [
         *routes_to("n1", "unreachable", n3),
         *routes_to("n2", "prohibit", n4),
@@ -149,9 +150,7 @@ def test_a_node_whose_cable_is_pulled_has_no_neighbours(lab4: Lab) -> None:
     with ip_commands(lab4, (ROUTER, "link set n4 down", "link set n4 up")):
         snapshot = check(lab4)
     expected = dict.fromkeys(spots(lab4, "n4"), blocked(FORWARD, PATH, Cause.NO_NEIGHBOUR))
-    expected |= dict.fromkeys(
-        spots(lab4, "n1 n2 n3", "n4"), blocked(FORWARD, PATH, Cause.DROPPED)
-    )
+    expected |= dict.fromkeys(spots(lab4, "n1 n2 n3", "n4"), blocked(FORWARD, PATH, Cause.DROPPED))
     assert_matrix(snapshot, expected)
 
 
@@ -223,9 +222,7 @@ def test_partial_loss_of_geneve_is_lossy_and_placed(lab4: Lab, loss: str) -> Non
     statement, unnoticed = LOSSES[loss]
     what = f"{probe_match(GENEVE, Family.IPV4)} {statement}"
     load(lab4, [*between_racks(what), *inside_racks(lab4, what)])
-    assert_lossy(
-        check(lab4), on_the_router_and_in_nodes(lab4, lossy, Cause.DROPPED), unnoticed
-    )
+    assert_lossy(check(lab4), on_the_router_and_in_nodes(lab4, lossy, Cause.DROPPED), unnoticed)
 
 
 def test_a_rate_limit_for_each_pair_is_lossy(lab4: Lab) -> None:
@@ -282,6 +279,19 @@ def test_loss_at_the_sources_own_device_is_lossy(lab4: Lab) -> None:
     assert_matrix(check(lab4), expected)
 
 
+def test_a_rule_that_wants_high_source_ports_loses_some_flows(lab4: Lab) -> None:
+    """The kernel's GENEVE draws its source port from 1 to 65535."""
+    high_ports = f"{probe_match(GENEVE, Family.IPV4)} udp sport < 1024 drop"
+    load(lab4, inside_racks(lab4, high_ports))
+    racks = {node.name: node.rack for node in lab4.nodes}
+    expected = {
+        spot: lossy(FORWARD, DESTINATION, Cause.DROPPED)
+        for spot in spots(lab4, probes=(GENEVE,))
+        if racks[spot.source] == racks[spot.destination]
+    }
+    assert_matrix(check(lab4), expected)
+
+
 # --- size --------------------------------------------------------------------------------------
 
 TOO_BIG = lossy(FORWARD, PATH, Cause.SIZE)
@@ -292,16 +302,23 @@ BLACK_HOLE = (
 
 
 @contextmanager
-def mtu(lab: Lab, device: str, size: int) -> Iterator[None]:
-    """Another MTU for a device of the router; what nodes learned of it is forgotten afterwards."""
+def forgotten_paths(lab: Lab) -> Iterator[None]:
+    """What nodes learn of their paths' MTUs is forgotten afterwards."""
     try:
-        set_to = f"link set {device} mtu {{}}".format
-        with ip_commands(lab, (ROUTER, set_to(size), set_to(lab.plan.mtu))):
-            yield
+        yield
     finally:
         for node in lab.nodes:
-            lab.run(node.name, "ip", "-4", "route", "flush", "cache")
-            lab.run(node.name, "ip", "-6", "route", "flush", "cache")
+            for family in Family:
+                lab.run(node.name, "ip", ip(family), "route", "flush", "cache")
+
+
+@contextmanager
+def mtu(lab: Lab, device: str, size: int) -> Iterator[None]:
+    """Another MTU for a device of the router."""
+    set_to = f"link set {device} mtu {{}}".format
+    narrowed = (ROUTER, set_to(size), set_to(lab.plan.mtu))
+    with forgotten_paths(lab), ip_commands(lab, narrowed):
+        yield
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["told", "black hole"])
@@ -309,9 +326,7 @@ def test_a_router_with_a_smaller_mtu_loses_full_size_packets(lab4: Lab, silent: 
     """Rack b's segment takes 1400 bytes; the router says so, or a firewall swallows that too."""
     load(lab4, BLACK_HOLE if silent else ())
     with mtu(lab4, "rack-b", 1400):
-        assert_matrix(
-            check(lab4), dict.fromkeys(spots(lab4, "n1 n2", "n3 n4", (GENEVE,)), TOO_BIG)
-        )
+        assert_matrix(check(lab4), dict.fromkeys(spots(lab4, "n1 n2", "n3 n4", (GENEVE,)), TOO_BIG))
 
 
 def test_a_switch_port_with_a_smaller_mtu_loses_full_size_packets(lab4: Lab) -> None:
@@ -322,6 +337,22 @@ def test_a_switch_port_with_a_smaller_mtu_loses_full_size_packets(lab4: Lab) -> 
     with mtu(lab4, "n2", 1400):
         snapshot = check(lab4)
     pairs = [("n2", ""), ("n1", "n2"), ("n3 n4", "n1 n2")]
+    expected = {spot: TOO_BIG for s, d in pairs for spot in spots(lab4, s, d, (GENEVE,))}
+    assert_matrix(snapshot, expected)
+
+
+def test_nodes_of_different_mtus_lose_full_size_packets(lab4: Lab) -> None:
+    """n1 sends jumbo frames into a network of 1500 bytes, n3 takes no more than 1400."""
+    with (
+        forgotten_paths(lab4),
+        ip_commands(
+            lab4,
+            ("n1", "link set eth0 mtu 9000", "link set eth0 mtu 1500"),
+            ("n3", "link set eth0 mtu 1400", "link set eth0 mtu 1500"),
+        ),
+    ):
+        snapshot = check(lab4)
+    pairs = [("n1", "n2 n3 n4"), ("n2 n4", "n3")]
     expected = {spot: TOO_BIG for s, d in pairs for spot in spots(lab4, s, d, (GENEVE,))}
     assert_matrix(snapshot, expected)
 
@@ -346,13 +377,15 @@ def test_answers_from_elsewhere_are_never_open(lab4: Lab) -> None:
     n1, n2, n3, n4 = lab4.nodes
     rules, expected = [], {}
     for family in Family:
+        rejected = blocked(FORWARD, PATH, Cause.REJECTED)
+        in_n1s_name = rejected._replace(rejected_by=address(n1, family))
         cases = (
-            (n1, n3, HEALTH, f"dnat {'ip' if family is Family.IPV4 else 'ip6'} to {gateway(n1, family)}", INTERCEPTED),
+            (n1, n3, HEALTH, dnat(family, gateway(n1, family)), INTERCEPTED),
             (n1, n4, HEALTH, dnat(family, address(n3, family)), INTERCEPTED),
-            (n2, n3, HEALTH, dnat(family, address(n4, family)), blocked(FORWARD, PATH, Cause.REJECTED)),
+            (n2, n3, HEALTH, dnat(family, address(n4, family)), rejected),
             (n2, n4, ECHO, dnat(family, gateway(n2, family)), INTERCEPTED),
             (n4, n2, ECHO, dnat(family, address(n1, family)), INTERCEPTED),
-            (n4, n1, GENEVE, dnat(family, address(n2, family)), blocked(FORWARD, PATH, Cause.REJECTED, address(n1, family))),
+            (n4, n1, GENEVE, dnat(family, address(n2, family)), in_n1s_name),
         )
         for source, destination, probe, statement, outcome in cases:
             packets = match(source, destination, probe, family)
@@ -383,15 +416,19 @@ def test_answers_injected_after_the_syn_has_passed_are_told_from_true_ones(lab4:
     """The router drops the true answer and sends one of the other kind in the target's name.
 
     n3 serves the port, so its SYN-ACK becomes an RST; n4 does not, so its RST becomes a SYN-ACK.
+    To n2 both the true SYN-ACK and the RST come.
     """
     n1, n2, n3, n4 = lab4.nodes
-    cases = ((n1, n3, RST_ACK, Cause.REJECTED), (n2, n4, SYN_ACK, Cause.INTERCEPTED))
+    cases = (
+        (n1, n3, RST_ACK, Cause.REJECTED, "drop"),
+        (n2, n4, SYN_ACK, Cause.INTERCEPTED, "drop"),
+        (n2, n3, RST_ACK, Cause.REJECTED, "accept"),
+    )
     rules, lies, expected = [], {}, {}
-    for source, destination, flags, cause in cases:
+    for source, destination, flags, cause, truth in cases:
         for family in Family:
-            rules.append(
-                Rule(ROUTER, "forward", match(source, destination, HEALTH, family, REPLY) + " drop")
-            )
+            answers = match(source, destination, HEALTH, family, REPLY)
+            rules.append(Rule(ROUTER, "forward", f"{answers} {truth}"))
             lies[address(source, family), address(destination, family)] = flags
             spot = Spot(source.name, destination.name, HEALTH.name, family)
             expected[spot] = blocked(REPLY, PATH, cause)
@@ -417,6 +454,31 @@ def test_a_translated_source_is_open_and_noted(lab4: Lab) -> None:
         assert note.startswith("n3 sends tunnel packets from ")
         assert "(seen by n1)" in note
     assert len(snapshot.notes) == 2
+
+
+ISN = 0x10203040
+
+
+def test_what_a_path_rewrites_is_no_loss(lab4: Lab) -> None:
+    """TTL, DSCP, and a SYN's sequence number, as firewalls do that draw their own."""
+    rules = []
+    for family, header, hops in ((Family.IPV4, "ip", "ttl"), (Family.IPV6, "ip6", "hoplimit")):
+        for probe in PROBES:
+            packets = f"meta nfproto {family} {probe_match(probe, family)}"
+            rules += [
+                Rule(ROUTER, "forward", f"{packets} {header} {hops} set 3"),
+                Rule(ROUTER, "forward", f"{packets} {header} dscp set cs6"),
+            ]
+            if probe is HEALTH:
+                rules.append(Rule(ROUTER, "forward", f"{packets} tcp sequence set {ISN:#x}"))
+    load(lab4, rules)
+    with witness(lab4, "n1") as seen:
+        snapshot = check(lab4)
+    assert_matrix(snapshot, {})
+    rewritten = [data for data, _ in seen if data[0] == 0x45 and data[8] == 3]
+    assert {data[9] for data in rewritten} == {1, 6, 17}
+    assert {data[1] >> 2 for data in rewritten} == {48}
+    assert {data[24:28] for data in rewritten if data[9] == 6} == {ISN.to_bytes(4, "big")}
 
 
 # --- echo --------------------------------------------------------------------------------------
@@ -461,11 +523,12 @@ def test_without_an_agent_there_only_positive_evidence_blocks(lab4: Lab) -> None
     rules, expected = [], dict.fromkeys(spots(lab4, "", "n3 n4"), NO_AGENT)
     expected |= dict.fromkeys(spots(lab4, "n3 n4"), NO_AGENT)
     for family in Family:
+        by_router = {n: (PATH, Cause.REJECTED, gateway(n, family)) for n in (n1, n2)}
         cases = (
             ("n1", "output", n1, n3, GENEVE, "drop", (SOURCE, Cause.DROPPED, None)),
             ("n1", "egress", n1, n3, HEALTH, "drop", (SOURCE, Cause.DROPPED, None)),
-            (ROUTER, "forward", n2, n4, HEALTH, PROHIBITED, (PATH, Cause.REJECTED, gateway(n2, family))),
-            (ROUTER, "forward", n1, n4, GENEVE, PROHIBITED, (PATH, Cause.REJECTED, gateway(n1, family))),
+            (ROUTER, "forward", n2, n4, HEALTH, PROHIBITED, by_router[n2]),
+            (ROUTER, "forward", n1, n4, GENEVE, PROHIBITED, by_router[n1]),
             (ROUTER, "forward", n2, n3, ECHO, "drop", None),
             (ROUTER, "forward", n2, n3, GENEVE, "reject", None),  # as a closed port does
             (ROUTER, "forward", n2, n3, HEALTH, "reject with tcp reset", None),
@@ -478,9 +541,7 @@ def test_without_an_agent_there_only_positive_evidence_blocks(lab4: Lab) -> None
                 spot = Spot(source.name, destination.name, probe.name, family)
                 expected[spot] = blocked(FORWARD, *known)
     load(lab4, rules)
-    assert_matrix(
-        check(lab4, among=change("n3", "n4", connection=Connection.NONE)), expected
-    )
+    assert_matrix(check(lab4, among=change("n3", "n4", connection=Connection.NONE)), expected)
 
 
 def test_one_machines_own_row_tells_what_it_can(lab4: Lab) -> None:
@@ -551,6 +612,18 @@ def test_what_a_stacked_device_sends_has_not_left_yet(stacked: Lab) -> None:
             expected[spot] = blocked(leg, place, Cause.DROPPED)
     load(stacked, rules)
     assert_matrix(check(stacked), expected)
+
+
+def test_what_a_driver_drops_before_any_tap_was_lost_on_the_path(lab4: Lab) -> None:
+    """An XDP program on n4 drops IPv6: `path` includes what no tap at the ends can see."""
+    assert_matrix(check(lab4), {})  # n4 knows its neighbours' MAC addresses from then on
+    with xdp_drop(lab4, "n4", 0x86DD):
+        snapshot = check(lab4)
+    lost = blocked(FORWARD, PATH, Cause.DROPPED)
+    expected = dict.fromkeys(spots(lab4, "n1 n2 n3", "n4", families=IPV6), lost)
+    answers_lost = blocked(REPLY, PATH, Cause.DROPPED)
+    expected |= dict.fromkeys(spots(lab4, "n4", "", ANSWERED, IPV6), answers_lost)
+    assert_matrix(snapshot, expected)
 
 
 def test_an_address_on_the_loopback_device_is_open_and_noted(lab4: Lab) -> None:

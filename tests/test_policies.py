@@ -134,7 +134,7 @@ class Oracle:
         there = Kind((probe, Leg.FORWARD))
         stop = self._stop(self._way(s, d), family, there, s, d)
         if stop is not None:
-            where, hook, action = stop
+            where, action = stop
             place = {s: Place.SOURCE, d: Place.DESTINATION}.get(where, Place.PATH)
             sender = {
                 Place.SOURCE: address(source, family),
@@ -178,16 +178,23 @@ class Oracle:
 
     def _stop(
         self, way: Sequence[tuple[str, str]], family: Family, kind: Kind, source: str, target: str
-    ) -> tuple[str, str, str] | None:
+    ) -> tuple[str, str] | None:
         """Where a packet ends and how, None where it gets there."""
         for where, hook in way:
-            for rule in self._policy:
-                if (rule.where, rule.hook) == (where, hook):
-                    if rule.meets(family, kind, source, target):
-                        if rule.action != "accept":
-                            return where, hook, rule.action
-                        break
+            action = self._decides(where, hook, family, kind, source, target)
+            if action != "accept":
+                return where, action
         return None
+
+    def _decides(
+        self, where: str, hook: str, family: Family, kind: Kind, source: str, target: str
+    ) -> str:
+        """The first rule of a chain that meets a packet."""
+        for rule in self._policy:
+            here = (rule.where, rule.hook) == (where, hook)
+            if here and rule.meets(family, kind, source, target):
+                return rule.action
+        return "accept"
 
 
 @pytest.fixture(scope="module")

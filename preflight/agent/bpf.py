@@ -13,7 +13,7 @@ LD_W_ABS, LD_H_ABS, LD_B_ABS = 0x20, 0x28, 0x30
 LD_W_IND, LD_H_IND, LD_B_IND = 0x40, 0x48, 0x50
 LDX_IMM, LDX_MSH = 0x01, 0xB1
 AND_K = 0x54
-JEQ, JGT, JGE, JSET = 0x15, 0x25, 0x35, 0x45
+JA, JEQ, JGT, JGE, JSET = 0x05, 0x15, 0x25, 0x35, 0x45
 RET = 0x06
 
 SNAP = 512  # bytes of a packet that come up: headers, token, and a quoted packet in an ICMP error
@@ -23,11 +23,15 @@ ICMPV6_ERRORS = (1, 2, 3)
 
 
 class Program:
-    """Instructions with named jump targets; two targets always exist: `pass` and `fail`."""
+    """Instructions with named jump targets; two targets always exist: `pass` and `fail`.
+
+    A conditional jump reaches 255 instructions far, so returns are strewn among the code (`ends`).
+    """
 
     def __init__(self) -> None:
         self._code: list[tuple[int, str | None, str | None, int]] = []
         self._labels: dict[str, int] = {}
+        self._ends: list[int] = []
         self._fresh = 0
 
     def label(self, name: str) -> None:
@@ -47,18 +51,33 @@ class Program:
         """A conditional jump; None is the next instruction."""
         self._code.append((code, yes, no, k))
 
+    def go(self, name: str) -> None:
+        """An unconditional jump, however far."""
+        self._code.append((JA, name, None, 0))
+
+    def ends(self) -> None:
+        """`pass` and `fail` for the jumps before this place, which nothing else may run into."""
+        self._ends.append(len(self._code))
+        self.add(RET, SNAP)
+        self.add(RET, 0)
+
     def assemble(self) -> bytes:
         """An array of struct sock_filter."""
-        self.label("pass")
-        self.add(RET, SNAP)
-        self.label("fail")
-        self.add(RET, 0)
+        self.ends()
         out = b""
         for i, (code, yes, no, k) in enumerate(self._code):
-            to_yes = self._labels[yes] - i - 1 if yes else 0
-            to_no = self._labels[no] - i - 1 if no else 0
-            out += struct.pack("HBBI", code, to_yes, to_no, k)
+            if code == JA:
+                out += struct.pack("HBBI", code, 0, 0, self._distance(i, yes))
+            else:
+                out += struct.pack("HBBI", code, self._distance(i, yes), self._distance(i, no), k)
         return out
+
+    def _distance(self, i: int, name: "str | None") -> int:
+        if name is None:
+            return 0
+        if name in ("pass", "fail"):
+            return next(at for at in self._ends if at > i) + (name == "fail") - i - 1
+        return self._labels[name] - i - 1
 
 
 class Filters:
@@ -88,21 +107,21 @@ class Filters:
         p = Program()
         p.add(LD_B_ABS, 0)
         p.add(AND_K, 0xF0)
-        p.jump(JEQ, 0x60, "v6")
+        self._dispatch(p, ((0x60, "v6"),))
         p.jump(JEQ, 0x40, None, "fail")
         p.add(LDX_MSH, 0)
         p.add(LD_H_ABS, 6)
         p.jump(JSET, 0x1FFF, "fail")  # a later fragment has no ports
         p.add(LD_B_ABS, 9)
-        p.jump(JEQ, UDP, "udp")
-        p.jump(JEQ, TCP, "tcp")
-        p.jump(JEQ, ICMP, "icmp", "fail")
+        self._dispatch(p, ((UDP, "udp"), (TCP, "tcp"), (ICMP, "icmp")))
+        p.add(RET, 0)
+        p.ends()
         p.label("v6")
         p.add(LDX_IMM, 40)
         p.add(LD_B_ABS, 6)
-        p.jump(JEQ, UDP, "udp")
-        p.jump(JEQ, TCP, "tcp")
-        p.jump(JEQ, ICMPV6, "icmp6", "fail")
+        self._dispatch(p, ((UDP, "udp"), (TCP, "tcp"), (ICMPV6, "icmp6")))
+        p.add(RET, 0)
+        p.ends()
         for name, protocol, v6 in (
             ("udp", UDP, False),
             ("tcp", TCP, False),
@@ -113,6 +132,13 @@ class Filters:
             self._body(p, protocol, v6, errors=False)
         return p.assemble()
 
+    def _dispatch(self, p: Program, targets: "tuple[tuple[int, str], ...]") -> None:
+        for number, name in targets:
+            other = p.fresh()
+            p.jump(JEQ, number, None, other)
+            p.go(name)
+            p.label(other)
+
     def _body(self, p: Program, protocol: int, v6: bool, errors: bool) -> None:
         if protocol == UDP:
             self._udp_body(p)
@@ -121,6 +147,7 @@ class Filters:
         else:
             self._icmp_body(p, v6, errors)
         p.add(RET, 0)
+        p.ends()
 
     def _udp_body(self, p: Program) -> None:
         for port, tag_at in sorted(self._udp.items()):
@@ -129,6 +156,7 @@ class Filters:
             p.jump(JEQ, port, None, other)
             p.add(LD_W_IND, 8 + tag_at)
             p.jump(JEQ, self._tag, "pass", other)
+            p.ends()
             p.label(other)
 
     def _tcp_body(self, p: Program) -> None:
@@ -149,6 +177,7 @@ class Filters:
             p.jump(JSET, 0x04, "pass")  # RST
             p.add(AND_K, 0x12)
             p.jump(JEQ, 0x12, "pass", other)  # SYN-ACK
+            p.ends()
             p.label(other)
 
     def _icmp_body(self, p: Program, v6: bool, errors: bool) -> None:
@@ -182,11 +211,13 @@ class Filters:
         for port in sorted(self._udp):
             p.jump(JEQ, port, "pass")
         p.add(RET, 0)
+        p.ends()
         p.label(tcp)
         p.add(LD_H_IND, 8 + 40 + 2)
         for port in sorted(self._tcp):
             p.jump(JEQ, port, "pass")
         p.add(RET, 0)
+        p.ends()
         p.label(icmp)
         p.add(LD_H_IND, 8 + 40 + 4)
         p.jump(JEQ, self._ident, "pass", "fail")

@@ -111,6 +111,8 @@ class Watcher:
         protocol = quoted[6] if family == 6 else quoted[9]
         port = quoted[header + 2] << 8 | quoted[header + 3]
         if protocol in _REQUEST:
+            if quoted[header] != _REQUEST[protocol]:
+                return  # it is about an answer of ours
             port = 0
         cell = self._look.quoted.get((family, protocol, port))
         target = quoted[24:40] if family == 6 else quoted[16:20]
