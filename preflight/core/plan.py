@@ -31,6 +31,7 @@ class Volley:
 # member of a link bundle more surely: of four members, 20 ports miss a dead one in 0.3 % of cells,
 # 8 ports in 10 %. Each is also a flow that firewalls remember, so large runs have to do with fewer.
 _MOST_PORTS, _LEAST_PORTS = 20, 8
+_PORTS_TO_SPARE_A_WAVE = 6  # rather two ports fewer than a wait of FLOW_WINDOW_S
 _FULL_SIZE_KINDS = (ProbeKind.GENEVE, ProbeKind.VXLAN)
 _KEPT_FOR_SECOND_LOOKS = 0.2  # of the flow budget
 
@@ -60,8 +61,11 @@ def udp_ports(pairs: int, probes: Sequence[Probe], max_flows: int) -> int:
     if not udp or not pairs:
         return _LEAST_PORTS
     others = sum(volley(p, ports=0, first=True).flows for p in probes) * pairs
-    budget = max_flows * (1 - _KEPT_FOR_SECOND_LOOKS) - others
-    return max(_LEAST_PORTS, min(_MOST_PORTS, int(budget / (udp * pairs))))
+    ample = int((max_flows * (1 - _KEPT_FOR_SECOND_LOOKS) - others) / (udp * pairs))
+    if ample >= _LEAST_PORTS:
+        return min(ample, _MOST_PORTS)
+    tight = int((max_flows - others) / (udp * pairs))
+    return min(tight, _LEAST_PORTS) if tight >= _PORTS_TO_SPARE_A_WAVE else _LEAST_PORTS
 
 
 @dataclass(frozen=True, slots=True)
