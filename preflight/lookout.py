@@ -18,6 +18,7 @@ from preflight.transport.fleet import Event, Fleet
 _GRACE_S = 15.0  # for a held-up node, beyond what its part should take
 _LAST_WORDS_S = 2.0
 _LONGEST_US = 1 << 31
+_BYTE, _LAST_ERRNO = 0xFF, 4095  # MAX_ERRNO of linux/err.h
 _PROOFS, _KINDS = {"sent", "accepted", "received"}, {"answered", "received"}
 _FAMILIES = {Family.IPV4: 4, Family.IPV6: 6}
 
@@ -224,6 +225,11 @@ def _vet(report: Report, plan: LookPlan, node: int) -> None:
             raise ValueError("a time that cannot be")
     if not all(0 <= cell < cells for _, cell in report.lost):
         raise ValueError("a cell that does not exist")
+    codes = [n for e in report.errors.values() for n in (e.type, e.code)]
+    if not all(0 <= n <= _BYTE for n in codes) or not all(
+        0 <= errno <= _LAST_ERRNO for errors in report.send_errors.values() for errno in errors
+    ):
+        raise ValueError("an error that does not exist")
     if not (report.seen.keys() >= _PROOFS and report.kinds.keys() >= _KINDS):
         raise ValueError("a vantage point is missing")
     for address in (*report.sources.values(), *(error.sender for error in report.errors.values())):

@@ -17,11 +17,13 @@ from preflight.core.model import Cause, Family, Outcome, Protocol, Verdict
 from preflight.core.options import CheckOptions
 from preflight.core.plan import FLOW_WINDOW_S, CellPlan, FlowBudget, LookPlan, waves
 from preflight.core.scope import Scope
+from preflight.core.together import proven, telling_error, together
 from preflight.core.verdict import decided, judge
 
 _FIRST_WAIT_S = 0.2  # a short wait does no harm: the second look asks again
 _LATER_LOOKS = 3  # one, and more where a capture lost packets
 _SLOWER = 4  # how much each of those is
+_LONGER = 4  # how much longer they wait where a packet came after it was given up
 
 Key = tuple[int, int, int, int]  # family, probe, source, destination
 
@@ -58,6 +60,7 @@ class Survey:
     ) -> None:
         self.matrix = Matrix(scope.nodes, scope.probes, scope.families)
         self.sources: dict[tuple[int, str], set[int]] = {}
+        self.slow: set[tuple[int, int]] = set()  # pairs with packets slower than the timeout
         self._scope = scope
         self._options = options
         self._hellos = hellos
@@ -101,15 +104,16 @@ class Survey:
             return
         wait = min(_FIRST_WAIT_S, self._options.timeout_s)
         plan = LookPlan(next(self._numbers), cells, self._options.rate, taps=False, wait_s=wait)
-        self._afford(plan.flows)
-        began = self._clock()
         pairs = sum(len(row) for row in cells[0].pairs)
-        self._progress(f"first look: {plan.packets:,} packets over {pairs:,} ordered pairs")
-        seen = self._looker.look(plan)
+        among = f"{pairs:,} ordered pairs" if pairs != 1 else "one pair"
+        self._progress(f"first look: {plan.packets:,} packets over {among}")
+        seen = self._look(plan, plan.flows)
+        if seen is None:
+            return
         self._note_sources(plan, seen)
         undecided = self._decide_first(plan, seen)
         if undecided and not self._looker.interrupted:
-            self._later(undecided, known_until=began + FLOW_WINDOW_S)
+            self._later(undecided, known_until=self._clock() + FLOW_WINDOW_S / 2)
 
     def _decide_first(self, plan: LookPlan, seen: Collection) -> dict[Key, Sightings | None]:
         exceptions = seen.exceptions()
@@ -140,52 +144,67 @@ class Survey:
 
     def _later(self, undecided: Mapping[Key, Sightings | None], known_until: float = 0.0) -> None:
         """Ask again. Until `known_until` firewalls still know the first look's UDP flows."""
-        rate = self._options.rate
+        rate, wait = self._options.rate, self._options.timeout_s
         for attempt in range(_LATER_LOOKS):
             left: dict[Key, Sightings | None] = {}
+            slow = len(self.slow)
             cells = self._cells_of(undecided)
             for part in waves(cells, len(self._scope.nodes), self._options.max_flows):
                 if self._looker.interrupted:
                     return
                 wave = [cell for cell in part if cell.packets]
                 number = next(self._numbers)
-                plan = LookPlan(number, wave, rate, taps=True, wait_s=self._options.timeout_s)
+                plan = LookPlan(number, wave, rate, taps=True, wait_s=wait)
                 reused = self._clock() < known_until
-                self._afford(sum(c.flows for c in wave if not (reused and c.one_way)))
+                flows = sum(c.flows for c in wave if not (reused and c.one_way))
                 count = sum(len(row) for cell in wave for row in cell.pairs)
                 again = "second look" if not attempt else "another look, more slowly"
-                self._progress(f"{again}: {count:,} cells, every vantage point watched")
-                left.update(self._decide_later(plan, self._looker.look(plan), undecided))
+                what = f"{count:,} cells" if count != 1 else "one cell"
+                self._progress(f"{again}: {what}, every vantage point watched")
+                seen = self._look(plan, flows)
+                if seen is None:
+                    return
+                left.update(self._decide_later(plan, seen, undecided))
             if not left or attempt == _LATER_LOOKS - 1:
                 return
             undecided = left
             rate /= _SLOWER
+            if len(self.slow) > slow:
+                wait *= _LONGER
 
     def _decide_later(
         self, plan: LookPlan, seen: Collection, before: Mapping[Key, Sightings | None]
     ) -> dict[Key, Sightings | None]:
         left: dict[Key, Sightings | None] = {}
+        late = seen.late()
         for c, cell in enumerate(plan.cells):
             f = self._families[cell.family]
             for s, row in enumerate(cell.pairs):
                 for d, rtt in zip(row, seen.rtts_ms(c, s), strict=True):
                     key = (f, cell.probe, s, d)
-                    sightings = seen.sightings(c, s, d)
-                    first = before[key]
-                    if sightings.error is None and first is not None:
-                        sightings.error = first.error  # its sender may have no more to spend
-                    outcome = self._verdict(judge, sightings, key)
-                    if outcome is None or self._looker.interrupted:
-                        outcome = None if outcome is None else self._kept(outcome)
-                    if outcome is not None:
-                        self.matrix.set(self.matrix.index(*key), outcome, rtt)
-                    if outcome is not None and outcome.cause is Cause.NOT_WATCHED:
-                        left[key] = first
+                    outcome = self._judge_later(seen.sightings(c, s, d), before[key], key)
+                    if self._looker.interrupted and outcome.verdict is not Verdict.OPEN:
+                        continue  # cut short, a look proves nothing by what it did not see
+                    self.matrix.set(self.matrix.index(*key), outcome, rtt)
+                    slow = (c, s, d) in late and outcome.verdict is not Verdict.OPEN
+                    if slow:
+                        self.slow.add((s, d))
+                    if slow or outcome.cause is Cause.NOT_WATCHED:
+                        left[key] = before[key]
         return left
 
-    def _kept(self, outcome: Outcome) -> Outcome | None:
-        # Cut short, a look proves what it saw, but nothing by what it did not.
-        return outcome if outcome.verdict is Verdict.OPEN else None
+    def _judge_later(self, later: Sightings, first: Sightings | None, key: Key) -> Outcome:
+        if first is not None:
+            later = telling_error(later, first)
+        outcome = self._verdict(judge, later, key)
+        assert outcome is not None
+        if first is not None and outcome.verdict is Verdict.BLOCKED:
+            setting = self._setting(key, self._place(key), final=True)
+            if proven(first, setting):
+                again = self._verdict(judge, together(later, first, setting), key)
+                assert again is not None
+                return again
+        return outcome
 
     def _cells_of(self, keys: Mapping[Key, Any]) -> list[CellPlan]:
         nodes = len(self._scope.nodes)
@@ -215,9 +234,8 @@ class Survey:
         key: Key,
     ) -> Outcome | None:
         f, probe, s, d = key
-        usable = self._looker.usable()
         plain = sightings.error is None and not sightings.send_errors
-        place = (s in usable, d in usable, self._serves(probe, d), self._ignores(f, d))
+        place = self._place(key)
         who = () if plain and place[1] else (s, d)
         memo = (rule, f, probe, place, who, _fingerprint(sightings))
         if memo not in self._verdicts:
@@ -225,6 +243,11 @@ class Survey:
             if not plain:
                 return self._verdicts.pop(memo)  # too many addresses to remember
         return self._verdicts[memo]
+
+    def _place(self, key: Key) -> tuple[bool, bool, bool | None, bool]:
+        f, probe, s, d = key
+        usable = self._looker.usable()
+        return s in usable, d in usable, self._serves(f, probe, d), self._ignores(f, d)
 
     def _setting(
         self, key: Key, place: tuple[bool, bool, bool | None, bool], final: bool
@@ -244,17 +267,22 @@ class Survey:
             final=final,
         )
 
-    def _serves(self, probe: int, node: int) -> bool | None:
+    def _serves(self, family: int, probe: int, node: int) -> bool | None:
         kind = self._scope.probes[probe]
         hello = self._hellos.get(node)
         if hello is None or kind.protocol is Protocol.ICMP:
             return None
-        return kind.port in hello["udp" if kind.protocol is Protocol.UDP else "tcp"]
+        served = hello["served"][str(self._number(family))]
+        if kind.protocol is Protocol.UDP and kind.port in served["unsure"]:
+            return None
+        return kind.port in served[kind.protocol.value]
 
     def _ignores(self, family: int, node: int) -> bool:
-        number = 4 if self._scope.families[family] is Family.IPV4 else 6
         hello = self._hellos.get(node)
-        return hello is not None and number in hello["echo_ignored"]
+        return hello is not None and self._number(family) in hello["echo_ignored"]
+
+    def _number(self, family: int) -> int:
+        return 4 if self._scope.families[family] is Family.IPV4 else 6
 
     # --- the rest
 
@@ -270,13 +298,21 @@ class Survey:
                 there = key[2] in usable and key[3] in usable
                 self.matrix.set(index, undecided if there else agentless)
 
-    def _afford(self, flows: int) -> None:
+    def _look(self, plan: LookPlan, flows: int) -> Collection | None:
+        """Have a look made that opens so many new flows, once firewalls have room for them.
+
+        None where the user would not wait for that.
+        """
         delay = self._budget.delay_s(flows, self._clock())
         if delay > 0:
             most = self._options.max_flows
             self._progress(f"waiting {delay:.0f} s: at most {most:,} new flows in 30 s")
             self._sleep(delay)
-        self._budget.spend(flows, self._clock())
+        if self._looker.interrupted:
+            return None
+        seen = self._looker.look(plan)
+        self._budget.spend(flows, self._clock())  # by now the last of them is open
+        return seen
 
     def _note_sources(self, plan: LookPlan, seen: Collection) -> None:
         for c, source, destination, address in seen.sources():

@@ -181,7 +181,9 @@ def control(count: int, *, blocked: bool) -> None:
     )
     inventory = Inventory("simulated", nodes, tuple(BUILT_IN_PROBES.values()))
     options = CheckOptions(max_flows=1 << 40)
-    hellos = {i: {"udp": [], "tcp": [], "echo_ignored": []} for i in range(count)}
+    served: dict[str, list[int]] = {"udp": [], "tcp": [], "unsure": []}
+    hello = {"udp": [], "tcp": [], "echo_ignored": [], "served": {"4": served}}
+    hellos = dict.fromkeys(range(count), hello)
     recording = Recording(count, blocked=blocked)
     began = time.perf_counter()
     survey = Survey(scope(inventory, options), options, hellos, recording, lambda _text: None)

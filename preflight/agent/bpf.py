@@ -6,7 +6,7 @@ wake-up. What passes a filter is a candidate, and the token decides.
 
 import struct
 
-from preflight.agent.packets import ICMP, ICMPV6, TCP, TCP_PORTS, UDP
+from preflight.agent.packets import ICMP, ICMPV6, IDENT_MASK, TCP, TCP_PORTS, UDP
 
 # linux/bpf_common.h
 LD_W_ABS, LD_H_ABS, LD_B_ABS = 0x20, 0x28, 0x30
@@ -200,6 +200,7 @@ class Filters:
         p.label(quoted)
         if not v6:
             p.add(LD_H_IND, 8 + 4)  # our identification, in the quoted IP header
+            p.add(AND_K, IDENT_MASK)
             p.jump(JEQ, self._ident, "pass", "fail")
             return
         p.add(LD_B_IND, 8 + 6)  # no identification on IPv6: our ports, in the quoted packet

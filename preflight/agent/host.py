@@ -43,6 +43,30 @@ def listening_tcp_ports(wanted: "set[int]") -> "list[int]":
     return sorted(found & wanted)
 
 
+def served(family: int, own: bytes, wanted: "dict[str, set[int]]") -> "dict[str, list[int]]":
+    """Which of the `wanted` ports (udp, tcp) somebody serves at the address `own` (packed).
+
+    `unsure` are UDP ports that an IPv6 socket for any address has: whether it takes IPv4 too,
+    /proc does not tell. For TCP it is taken to; what the port answers will show.
+    """
+    out = {}
+    unsure: set[int] = set()
+    for protocol, state in (("udp", None), ("tcp", _LISTEN)):
+        read_table = read if state is None else _listeners
+        found = set()
+        for address, port in local_sockets(read_table("/proc/net/" + protocol), state):
+            if family == 4 and address in (bytes(4), own):
+                found.add(port)
+        for address, port in local_sockets(read_table("/proc/net/" + protocol + "6"), state):
+            if family == 6 and address in (bytes(16), own):
+                found.add(port)
+            elif family == 4 and address == bytes(16):
+                (found if state else unsure).add(port)
+        out[protocol] = sorted(found & wanted[protocol])
+    out["unsure"] = sorted((unsure & wanted["udp"]) - set(out["udp"]))
+    return out
+
+
 def _listeners(path: str) -> bytes:
     # The kernel lists listeners first; a node with 100,000 connections need not list those.
     try:
@@ -66,17 +90,29 @@ def _listeners(path: str) -> bytes:
 
 def local_ports(table: bytes, state: "bytes | None") -> "set[int]":
     """The local ports of a /proc/net/{tcp,udp} table, of sockets in `state` where that is given."""
-    ports = set()
+    return {port for _, port in local_sockets(table, state)}
+
+
+def local_sockets(table: bytes, state: "bytes | None") -> "set[tuple[bytes, int]]":
+    """Likewise (packed local address, port)."""
+    sockets = set()
     for line in table.splitlines()[1:]:
         fields = line.split()
         if len(fields) > 3 and (state is None or fields[3] == state):
-            port = fields[1].rpartition(b":")[2]
-            if len(port) == 4:
-                try:
-                    ports.add(int(port, 16))
-                except ValueError:
-                    continue
-    return ports
+            words, _, port = fields[1].rpartition(b":")
+            try:
+                if len(port) == 4:
+                    sockets.add((_address(bytes.fromhex(words.decode())), int(port, 16)))
+            except ValueError:
+                continue
+    return sockets
+
+
+def _address(words: bytes) -> bytes:
+    # The kernel prints 32-bit words as numbers of its own byte order.
+    if sys.byteorder == "big":
+        return words
+    return b"".join(words[i : i + 4][::-1] for i in range(0, len(words), 4))
 
 
 def echo_ignored() -> "list[int]":

@@ -32,6 +32,7 @@ class Run:
         self.me = me
         self.addresses = addresses  # family -> address of each peer, "" where it has none
         self.peers = max(map(len, addresses.values()))
+        self.past: dict[bytes, tuple[str, int, int, int]] = {}  # see `remember`
         self.tag = packets.run_tag(key)
         self.ident = packets.run_ident(key)
         self.numbers = {
@@ -64,13 +65,14 @@ class Cell:
         self.plain = Template.of(fields["template"])
         self.harmless = Template.of(fields["harmless"])
         self.planned = (1 << self.count) - 1
+        self.width = packets.token_width(self.protocol)
+        self.token_at = self.plain.token - self.plain.header
         self.two_way = self.protocol != UDP
 
     def tokens(self, key: bytes, look: int, pair: "tuple[int, int]") -> "list[bytes]":
         """The token of each probe of a pair."""
         found = packets.tokens(key, look, self.family, self.probe, pair, self.count)
-        width = packets.token_width(self.protocol)
-        return found if width == packets.TOKEN else [token[:width] for token in found]
+        return found if self.width == packets.TOKEN else [token[: self.width] for token in found]
 
     def firsts(self, key: bytes, look: int, pair: "tuple[int, int]") -> "list[int]":
         """The source port, or ICMP sequence number, of each probe of a pair."""
@@ -85,7 +87,17 @@ class Cell:
 class Flight:
     """The probes of one cell to one peer, ready to be patched and sent."""
 
-    __slots__ = ("address", "firsts", "full", "peer", "slot", "small", "target", "tokens")
+    __slots__ = (
+        "address",
+        "firsts",
+        "full",
+        "peer",
+        "refused",
+        "slot",
+        "small",
+        "target",
+        "tokens",
+    )
 
     def __init__(
         self, slot: int, peer: int, address: str, firsts: "list[int]", tokens: "list[bytes]"
@@ -94,6 +106,7 @@ class Flight:
         self.peer = peer
         self.address = address
         self.target = (address, 0)
+        self.refused = 0  # errno, where routing forbids what a raw socket may send
         self.firsts = firsts
         self.tokens = tokens
         self.small: Shot | None = None
@@ -124,6 +137,7 @@ class Look:
         self.request_flows: dict[tuple[str, int, int], int] = {}
         self.own_flows: dict[tuple[str, int, int], int] = {}
         self.quoted: dict[tuple[int, int, int], Cell] = {}
+        self.late: set[tuple[int, int, str]] = set()  # cell, peer, in or out
         self.flights: dict[int, list[Flight]] = {}  # cell -> one for each peer in `out`
         for cell in self.cells:
             self.quoted[(cell.family, cell.protocol, cell.port)] = cell
@@ -182,6 +196,29 @@ class Look:
         if vantage in _PROOFS:
             self.missing -= 1
         return True
+
+    def too_late(self, token: bytes) -> None:
+        """A packet that is not of this look: it may be one that an earlier look waited for."""
+        known = self.run.past.get(token)
+        if known is not None:
+            side, family, probe, peer = known
+            for cell in self.cells:
+                if (cell.family, cell.probe) == (family, probe):
+                    self.late.add((cell.number, peer, side))
+
+    def remember(self) -> None:
+        """Keep what is still missing, so that a later look knows it for late, not for lost."""
+        if not self.missing:
+            return
+        sides = (("in", "accepted", self.requests), ("out", "received", self.own))
+        for side, vantage, tokens in sides:
+            seen = self.seen[vantage]
+            for token, place in tokens.items():
+                cell = self.cell_of(place >> 6)
+                due = side == "in" or cell.two_way
+                if due and not seen[place >> 6] >> (place & 63) & 1:
+                    peer = (place >> 6) % self.run.peers
+                    self.run.past[token] = (side, cell.family, cell.probe, peer)
 
     def error(self, slot: int, sender: str, kind: int, code: int) -> None:
         """An ICMP error quotes a probe of `slot`; a port-unreachable tells less than any other."""

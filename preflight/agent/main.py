@@ -85,6 +85,11 @@ class Agent:
         hello["absent"] = [packed[a] for a in host.absent(list(packed))]
         hello["udp"] = host.owned_udp_ports(set(self._offsets))
         hello["tcp"] = host.listening_tcp_ports(set(setup["tcp"]))
+        wanted = {"udp": set(self._offsets), "tcp": set(setup["tcp"])}
+        hello["served"] = {
+            str(family): host.served(family, _packed(family, address), wanted)
+            for family, address in self._own.items()
+        }
         hello["echo_ignored"] = host.echo_ignored()
         return hello
 
@@ -126,6 +131,7 @@ class Agent:
             while not self._over(look):
                 self._watch_once(_TICK_S)
             self._lost(look, tap)
+            look.remember()
             out = report(look)
             if tap is not None:
                 out["neighbours"] = self._silent(look)

@@ -15,6 +15,7 @@ NLM_F_REQUEST, NLM_F_DUMP = 1, 0x300
 
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_VIA = 1, 4, 5, 7, 18
+RTA_IP_PROTO, RTA_DPORT = 27, 29
 NETLINK_ROUTE = 0
 
 _HEADER = struct.Struct("=IHHII")
@@ -88,12 +89,19 @@ class Netlink:
                 out.add(found.get(IFA_LOCAL) or found.get(IFA_ADDRESS, b""))
         return out
 
-    def route(self, destination: bytes) -> "tuple[int, bytes, bytes]":
-        """The way to `destination`: device index, next hop, source address; packed addresses."""
+    def route(self, destination: bytes, udp_port: int = 0) -> "tuple[int, bytes, bytes]":
+        """The way to `destination`: device index, next hop, source address; packed addresses.
+
+        With `udp_port` the way of UDP to that port, which an `ip rule` may send elsewhere. Raises
+        OSError with the errno that a socket would get.
+        """
         family = socket.AF_INET if len(destination) == 4 else socket.AF_INET6
         size = len(destination)
         header = struct.pack("=BBBBBBBBI", family, size * 8, 0, 0, 0, 0, 0, 0, 0)
         wanted = _ATTRIBUTE.pack(4 + size, RTA_DST) + destination
+        if udp_port:
+            wanted += _ATTRIBUTE.pack(5, RTA_IP_PROTO) + b"\x11\0\0\0"
+            wanted += _ATTRIBUTE.pack(6, RTA_DPORT) + struct.pack("!H2x", udp_port)
         for kind, body in self.ask(RTM_GETROUTE, header + wanted):
             if kind == RTM_NEWROUTE:
                 found = attributes(body[12:])

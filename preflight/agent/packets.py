@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 TOKEN = 8  # bytes
+IDENT_MASK = 0xFFF0
 TAG = 4  # bytes in the clear before the token, for the kernel's filter
 _PER_DIGEST = 64 // TOKEN
 _MAX_BLOCKS = 8
@@ -56,8 +57,14 @@ def run_tag(key: bytes) -> bytes:
 
 
 def run_ident(key: bytes) -> int:
-    """The run's IPv4 identification and ICMP identifier, never 0: the kernel would replace it."""
-    return int.from_bytes(blake2b(b"ident", key=key, digest_size=2).digest(), "big") | 1
+    """The run's ICMP identifier, and its IPv4 identification but for the last four bits."""
+    drawn = int.from_bytes(blake2b(b"ident", key=key, digest_size=2).digest(), "big")
+    return (drawn | 0x10) & IDENT_MASK  # never 0: the kernel would replace it
+
+
+def identification(ident: int, look: int) -> int:
+    """The IPv4 identification of one look's probes: an ICMP error quotes little else."""
+    return ident | (look & ~IDENT_MASK & 0xFFFF)
 
 
 def udp_ports(
@@ -138,14 +145,16 @@ class Patcher:
     `aim` prepares a destination once; `patch` then writes destination, port and token in place.
     """
 
-    def __init__(self, template: Template, tag: bytes, ident: int, source: bytes) -> None:
+    def __init__(
+        self, template: Template, tag: bytes, ident: int, source: bytes, look: int = 0
+    ) -> None:
         packet = bytearray(template.packet)
         l4, size, protocol = template.header, len(packet), template.protocol
         if l4 == 40:
             struct.pack_into("!H", packet, 4, size - 40)
             packet[8:40] = source + bytes(16)
         else:
-            struct.pack_into("!HH", packet, 2, size, ident)
+            struct.pack_into("!HH", packet, 2, size, identification(ident, look))
             packet[12:20] = source + bytes(4)
         first = l4  # the port, or for ICMP the sequence number
         self._checksum = l4 + {UDP: 6, TCP: 16, ICMP: 2, ICMPV6: 2}[protocol]

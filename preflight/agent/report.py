@@ -16,6 +16,7 @@ def report(look: "Look") -> "dict[str, object]":
 
     `seen[vantage]` lists [cell, peer, bit set] where the bit set is not all that was planned;
     `kinds[vantage]` [cell, peer, RSTs, SYN-ACKs] where not each was answered by an RST alone;
+    `late` lists [cell, peer, in or out] where a packet came that an earlier look had waited for;
     `rtt[cell]` the least round-trip time in microseconds for each peer of `out`, 0 for none.
     """
     watched = _PROOFS + (AT_DEVICES if look.taps else ())
@@ -45,6 +46,7 @@ def report(look: "Look") -> "dict[str, object]":
         "send_errors": [
             [s // peers, s % peers, code, mask] for (s, code), mask in look.send_errors.items()
         ],
+        "late": sorted([cell, peer, side] for cell, peer, side in look.late),
         "sources": [[s // peers, s % peers, a] for s, a in look.sources.items()],
     }
 

@@ -1,6 +1,7 @@
 """How this node reaches each peer: device, its MTU, and the source address the kernel picks."""
 
 import _socket as socket
+import errno
 import fcntl
 import struct
 
@@ -8,6 +9,10 @@ from preflight.agent.netlink import Netlink
 
 _SIOCGIFMTU = 0x8921
 _MAX_PACKET = 65535
+
+
+# What prohibit and unreachable give; EINVAL may be an old kernel's answer to the question itself.
+_FORBIDDEN = (errno.EACCES, errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 
 class Route:
@@ -39,12 +44,23 @@ class Routes:
         return route
 
     def _ask(self, family: int, address: str) -> Route:
-        domain = socket.AF_INET if family == 4 else socket.AF_INET6
         try:
-            device, gateway, source = self._netlink.route(socket.inet_pton(domain, address))
+            destination = socket.inet_pton(_domain(family), address)
+            device, gateway, source = self._netlink.route(destination)
         except OSError:
             return Route(0, b"", b"", 0)
         return Route(device, gateway, source, self._mtu(device))
+
+    def refusal(self, address: str, family: int, udp_port: int) -> int:
+        """The errno with which an `ip rule` for UDP to that port forbids it; 0 for none.
+
+        A raw socket is not routed by such rules, and Cilium's own UDP is.
+        """
+        try:
+            self._netlink.route(socket.inet_pton(_domain(family), address), udp_port)
+        except OSError as error:
+            return error.errno if error.errno in _FORBIDDEN else 0
+        return 0
 
     def _mtu(self, device: int) -> int:
         if device not in self._mtus:
@@ -60,3 +76,7 @@ class Routes:
         """Give the sockets back."""
         self._netlink.close()
         self._control.close()
+
+
+def _domain(family: int) -> int:
+    return socket.AF_INET if family == 4 else socket.AF_INET6

@@ -56,11 +56,17 @@ class Sender:
         self._sockets: dict[tuple[int, bool], Callable[..., int]] = {}
         self._patchers: dict[tuple[int, bool, int | None, bytes], Patcher] = {}  # of one look
         self._patience = 0.0
+        self._look = 0
 
     def run(self, look: "Look", idle: "Callable[[float], bool]") -> None:
         """Send everything; `idle(seconds)` watches meanwhile and says False when all is over."""
         self._patchers.clear()
+        self._look = look.number
         self._patience = _PATIENCE_S
+        for cell in look.cells:
+            if not cell.two_way:
+                for flight in look.flights[cell.number]:
+                    flight.refused = self._routes.refusal(flight.address, cell.family, cell.port)
         started = monotonic()
         for offset, cell, sequence in timetable(look):
             flights = look.flights[cell.number]
@@ -78,6 +84,10 @@ class Sender:
         sendto = self._socket(cell)
         full = sequence >= cell.count - cell.full
         for flight in flights:
+            if flight.refused:
+                key = (flight.slot, flight.refused)
+                look.send_errors[key] = look.send_errors.get(key, 0) | bit
+                continue
             patcher, aim = (flight.full if full else flight.small) or self._aim(cell, flight, full)
             packet = patcher.patch(aim, flight.firsts[sequence], flight.tokens[sequence])
             if timed:
@@ -110,7 +120,8 @@ class Sender:
             template = cell.harmless if inert else cell.plain
             if size is not None:
                 template = template.full(size)
-            patcher = self._patchers[key] = Patcher(template, self._tag, self._ident, source)
+            patcher = Patcher(template, self._tag, self._ident, source, self._look)
+            self._patchers[key] = patcher
         shot = (patcher, patcher.aim(socket.inet_pton(_domain(cell.family), flight.address)))
         if full:
             flight.full = shot

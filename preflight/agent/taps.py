@@ -32,6 +32,7 @@ NDA_DST = 1
 NUD_INCOMPLETE, NUD_FAILED = 0x01, 0x20
 STACKED = (b"vlan", b"macvlan", b"macvtap", b"ipvlan", b"ipvtap", b"macsec")
 _SNAP = 512
+_LOOPBACK = "lo"
 _ECHO = {8: "request", 0: "reply", 128: "request", 129: "reply"}
 
 
@@ -57,6 +58,27 @@ def upper_devices(links: "list[tuple[int, bytes]]") -> "set[str]":
         if below_is_ours and info.get(IFLA_INFO_KIND, b"").rstrip(b"\0") in STACKED:
             stacked.add(index)
     return {name for index, name in names.items() if index in masters or index in stacked}
+
+
+def lower_devices(links: "list[tuple[int, bytes]]") -> "set[str]":
+    """The names of devices that have one of ours above them: ports, bond members, VLAN bearers.
+
+    A frame on such a device may be for the MAC address of the one above it.
+    """
+    names: dict[int, str] = {}
+    lower: set[int] = set()
+    for kind, body in links:
+        if kind == RTM_NEWLINK:
+            index = struct.unpack_from("=i", body, 4)[0]
+            found = attributes(body[16:])
+            names[index] = found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
+            if IFLA_MASTER in found:
+                lower.add(index)
+            info = attributes(found.get(IFLA_LINKINFO, b""))
+            stacked = info.get(IFLA_INFO_KIND, b"").rstrip(b"\0") in STACKED
+            if stacked and IFLA_LINK in found and IFLA_LINK_NETNSID not in found:
+                lower.add(struct.unpack("=i", found[IFLA_LINK])[0])
+    return {name for index, name in names.items() if index in lower}
 
 
 def failed_neighbours(entries: "list[tuple[int, bytes]]") -> "set[tuple[int, bytes]]":
@@ -90,9 +112,11 @@ class Tap:
         self.lost()
         netlink = Netlink()
         try:
-            self._upper = upper_devices(netlink.ask(RTM_GETLINK, bytes(16), dump=True))
+            links = netlink.ask(RTM_GETLINK, bytes(16), dump=True)
         finally:
             netlink.close()
+        self._upper = upper_devices(links)
+        self._lower = lower_devices(links)
 
     def fileno(self) -> int:
         """For poll."""
@@ -115,8 +139,16 @@ class Tap:
             except BlockingIOError:
                 return
             outgoing = kind == socket.PACKET_OUTGOING
-            if not (outgoing and device in self._upper):
+            if self._counts(device, kind):
                 self._match(data, outgoing)
+
+    def _counts(self, device: str, kind: int) -> bool:
+        if device == _LOOPBACK:
+            return False  # it went nowhere: the destination's address is this node's as well
+        if kind == socket.PACKET_OUTGOING:
+            return device not in self._upper
+        # Flooded to us, but for another's MAC address: the kernel will not take it.
+        return kind != socket.PACKET_OTHERHOST or device in self._lower
 
     def _receive(self) -> "tuple[bytes, tuple[str, int, int]]":
         data, address = self._socket.recvfrom(_SNAP)
@@ -124,13 +156,13 @@ class Tap:
 
     def _match(self, data: bytes, outgoing: bool) -> None:
         if len(data) < 20:
-            return
+            return  # a tap sees what the IP layer has not checked yet
         v6 = data[0] >> 4 == 6
         header = 40 if v6 else (data[0] & 15) * 4
         protocol = data[6] if v6 else data[9]
         body = data[header:]
-        if header < 20 or len(body) < 8:
-            return  # a tap sees what the IP layer has not checked yet
+        if len(body) < 8:
+            return
         if protocol == UDP:
             at = 8 + self._offsets.get(body[2] << 8 | body[3], 0) + TAG
             self._request(outgoing, body[at : at + TOKEN])

@@ -1,6 +1,6 @@
 """What comes up from the raw sockets, matched against a look."""
 
-from preflight.agent.packets import ICMP, ICMPV6, RST, SYN, TAG, TCP, TOKEN, UDP
+from preflight.agent.packets import ICMP, ICMPV6, IDENT_MASK, RST, SYN, TAG, TCP, TOKEN, UDP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,13 +49,14 @@ class Watcher:
         if len(data) < 8:
             return
         at = 8 + self._offsets.get(data[2] << 8 | data[3], 0) + TAG
-        place = self._look.requests.get(data[at : at + TOKEN])
-        if place is not None:
-            self._accept(raw, place, sender)
+        token = data[at : at + TOKEN]
+        self._accept(raw, self._look.requests.get(token), token, sender)
 
-    def _accept(self, raw: "RawSocket", place: int, sender: str) -> None:
+    def _accept(self, raw: "RawSocket", place: "int | None", token: bytes, sender: str) -> None:
         look = self._look
-        if look.sight("accepted", place):
+        if place is None:
+            look.too_late(token)
+        elif look.sight("accepted", place):
             peer = (place >> 6) % look.run.peers
             if sender != look.run.addresses[raw.family][peer]:
                 look.sources[place >> 6] = sender
@@ -70,19 +71,20 @@ class Watcher:
             place = look.requests.get(data[4:8])
             if place is None:
                 place = look.request_flows.get((sender, source, port))
-            if place is not None:
-                self._accept(raw, place, sender)
+            self._accept(raw, place, data[4:8], sender)
         elif kind is not None:
             place = look.own.get(previous(data[8:12]))
             if place is None:
                 place = look.own_flows.get((sender, port, source))
             if place is not None:
                 look.sight("received_" + kind, place)
-                self._answered(place, stamp)
+            self._answered(place, previous(data[8:12]), stamp)
 
-    def _answered(self, place: int, stamp: float) -> None:
+    def _answered(self, place: "int | None", token: bytes, stamp: float) -> None:
         look = self._look
-        if look.sight("received", place) and stamp:
+        if place is None:
+            look.too_late(token)
+        elif look.sight("received", place) and stamp:
             rtt = stamp - look.sent_at.get(place, 0)
             if 0 <= rtt < _MAX_RTT_S:
                 look.rtt[place >> 6] = min(rtt, look.rtt.get(place >> 6, rtt))
@@ -96,13 +98,9 @@ class Watcher:
             return
         token = data[8 + TAG : 8 + TAG + TOKEN]
         if kind == _REQUEST[raw.protocol]:
-            place = self._look.requests.get(token)
-            if place is not None:
-                self._accept(raw, place, sender)
+            self._accept(raw, self._look.requests.get(token), token, sender)
         elif kind == _REPLY[raw.protocol]:
-            place = self._look.own.get(token)
-            if place is not None:
-                self._answered(place, stamp)
+            self._answered(self._look.own.get(token), token, stamp)
 
     def _error(self, family: int, quoted: bytes, sender: str, kind: int, code: int) -> None:
         header = 40 if family == 6 else (quoted[0] & 15) * 4 if quoted else 0
@@ -115,9 +113,19 @@ class Watcher:
                 return  # it is about an answer of ours
             port = 0
         cell = self._look.quoted.get((family, protocol, port))
+        if cell is None or not self._of_this_look(cell, quoted, header):
+            return
         target = quoted[24:40] if family == 6 else quoted[16:20]
-        if cell is not None:
-            self._blame(cell, target, sender, kind, code)
+        self._blame(cell, target, sender, kind, code)
+
+    def _of_this_look(self, cell: "Cell", quoted: bytes, header: int) -> bool:
+        """False where the quoted packet is known to be an earlier look's, which may have passed."""
+        if cell.family == 4:
+            return not (quoted[5] ^ self._look.number) & ~IDENT_MASK & 0xFF
+        token = quoted[header + cell.token_at :][: cell.width]
+        if len(token) < cell.width or (cell.protocol == UDP and not self._look.taps):
+            return True
+        return token in self._look.own
 
     def _blame(self, cell: "Cell", target: bytes, sender: str, kind: int, code: int) -> None:
         peer = self._look.run.numbers[cell.family].get(target)

@@ -17,6 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,  # its boxes cut long option names at 80 columns
 )
 app.command("check")(check.check)
 app.add_typer(inventory.app, name="inventory")

@@ -12,7 +12,7 @@ from preflight.core.model import Connection, Family, Inventory, Node, Phase
 from preflight.core.options import CheckOptions
 from preflight.core.plan import DEFAULT_MAX_FLOWS, DEFAULT_RATE
 from preflight.core.snapshot import Snapshot
-from preflight.errors import ExitCode
+from preflight.errors import ExitCode, FileError, UsageError
 from preflight.transport.base import Connector, Credentials
 
 
@@ -155,6 +155,11 @@ def check(
 
 
 def _ask(prompt: str) -> str:
+    try:
+        Path("/dev/tty").open("rb").close()
+    except OSError as error:
+        asked = prompt.rstrip(": ")
+        raise UsageError(f"{asked}: there is no terminal to ask on; use ssh-agent") from error
     return str(typer.prompt(prompt.rstrip(": "), hide_input=True, err=True))
 
 
@@ -200,13 +205,24 @@ def _tell(snapshot: Snapshot, format_: Format, colour: Colour, output: Path | No
     """Save first: what is on the screen can be had again, what was measured cannot."""
     failure: Exception | None = None
     if output is not None:
-        from preflight.errors import FileError
         from preflight.store import save
 
         try:
             save(snapshot, output)
         except FileError as error:
             failure = error
+    try:
+        _print(snapshot, format_, colour)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        what = f"the results could not be written to standard output: {error.strerror}"
+        raise FileError(what) from error
+    if failure is not None:
+        raise failure
+
+
+def _print(snapshot: Snapshot, format_: Format, colour: Colour) -> None:
     if format_ is Format.JSON:
         from preflight.report.json import dump
 
@@ -216,5 +232,4 @@ def _tell(snapshot: Snapshot, format_: Format, colour: Colour, output: Path | No
         from preflight.report.terminal import coloured, width
 
         render(snapshot, width=width(), color=coloured(colour, sys.stdout), file=sys.stdout)
-    if failure is not None:
-        raise failure
+    sys.stdout.flush()

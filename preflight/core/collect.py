@@ -33,6 +33,7 @@ class Report:
     send_errors: dict[Spot, dict[int, int]]
     neighbours: set[Spot]
     sources: dict[Spot, str] = field(default_factory=dict)
+    late: set[tuple[int, int, str]] = field(default_factory=set)  # cell, peer, in or out
 
     def exceptions(self) -> Iterator[tuple[str, int, int]]:
         """(vantage, cell, peer) of everything that is not as planned."""
@@ -74,6 +75,7 @@ def parse(frame: Mapping[str, Any]) -> Report:
         send_errors=send_errors,
         neighbours={(int(c), int(p)) for c, p in frame.get("neighbours", ())},
         sources={(int(c), int(p)): str(a) for c, p, a in frame["sources"]},
+        late={(int(c), int(p), str(side)) for c, p, side in frame.get("late", ())},
     )
 
 
@@ -176,6 +178,14 @@ class Collection:
         if timed is None or len(timed) != len(row):
             return [None] * len(row)
         return [us / 1000 if us > 0 else None for us in timed]
+
+    def late(self) -> set[tuple[int, int, int]]:
+        """(cell, source, destination) of which packets of an earlier look have come by now."""
+        return {
+            (cell, peer, node) if side == "in" else (cell, node, peer)
+            for node, report in self._reports.items()
+            for cell, peer, side in report.late
+        }
 
     def sources(self) -> Iterator[tuple[int, int, int, str]]:
         """(cell, source, destination, address) of probes that arrived from an unlisted address."""

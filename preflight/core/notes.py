@@ -1,6 +1,6 @@
 """What the reader of a run must know besides its verdicts. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from preflight.core.model import Protocol
@@ -14,13 +14,24 @@ def notes(
     inert: Sequence[Sequence[int]],
     hellos: Mapping[int, Mapping[str, Any]],
     sources: Mapping[tuple[int, str], set[int]],
+    slow: Collection[tuple[int, int]] = (),
 ) -> list[str]:
     """Plain sentences, the most important first.
 
     `inert` lists for each probe who was sent its harmless form; `sources` for each source and
-    address that is not in the inventory the destinations that saw probes come from there.
+    address that is not in the inventory the destinations that saw probes come from there; `slow`
+    the pairs of which packets came after they had been given up.
     """
     out = []
+    if slow:
+        pairs = ", ".join(
+            f"{scope.nodes[s].name} → {scope.nodes[d].name}" for s, d in sorted(slow)[:_SHOWN]
+        )
+        more = f" and {len(slow) - _SHOWN} more pairs" if len(slow) > _SHOWN else ""
+        out.append(
+            f"{pairs}{more}: packets came after they had been given up; where such a pair is "
+            f"blocked or lossy, it may only be slow: try a longer --timeout"
+        )
     for (source, address), destinations in sorted(sources.items()):
         seen_by = names(scope, sorted(destinations))
         out.append(

@@ -372,7 +372,7 @@ def _reply(seen: Seen, forged: int) -> tuple[Delivery, Place | None]:
 
 def _unserved(setting: Setting, seen: Seen, forged: int) -> bool:
     """True where somebody must serve the port and nobody does."""
-    if setting.phase is Phase.BEFORE or setting.serves:
+    if setting.phase is Phase.BEFORE:
         return False
     if setting.probe.kind is ProbeKind.GENEVE:
         return setting.serves is False

@@ -8,9 +8,24 @@ gets a byte stream there, `hostkeys` and `hostcheck` say whom to trust, `keyfile
 """
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from preflight.core.model import Connection, Node
+from preflight.errors import FileError
 from preflight.transport.base import Connector, Credentials, Timeouts
+
+
+def _check_identity_files(nodes: Iterable[Node]) -> None:
+    problems = {}
+    for node in nodes:
+        if node.identity_file is not None and node.identity_file not in problems:
+            try:
+                Path(node.identity_file).expanduser().open("rb").close()
+            except (OSError, RuntimeError) as error:  # RuntimeError: ~ of no known user
+                why = getattr(error, "strerror", None) or error
+                problems[node.identity_file] = f"{node.name}: identity_file: {why}"
+    if problems:
+        raise FileError("\n".join(f"{name}: {text}" for name, text in problems.items()))
 
 
 def connectors(
@@ -25,7 +40,8 @@ def connectors(
     """A connector, ready to use, for every way in which `nodes` are reached.
 
     `ask` prompts for a key's passphrase, in this call and this thread; `notify` gets one-line
-    messages for the user from any thread. Raises FileError for a bad ~/.ssh/config. Close them all.
+    messages for the user from any thread. Close them all. Raises FileError for a bad ~/.ssh/config
+    and for identity files that the inventory names and nobody can read.
     """
     from preflight.transport.bundle import BOOT
 
@@ -33,6 +49,7 @@ def connectors(
     ways: dict[Connection, Connector] = {}
     by_ssh = [node for node in nodes if node.connection is Connection.SSH]
     if by_ssh:
+        _check_identity_files(by_ssh)
         from preflight.transport.sshconnector import SshConnector
 
         ways[Connection.SSH] = SshConnector(

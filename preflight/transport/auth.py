@@ -1,7 +1,7 @@
 """Authentication as a sequence of attempts: keys first, then the password where there is one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from preflight.core.model import AgentState
@@ -85,7 +85,8 @@ def _offer_password(door: Door, methods: Sequence[str], password: str) -> Reply:
             return reply
         methods = reply.methods
     if "keyboard-interactive" in methods:
-        return door.interactive(password)
+        reply = door.interactive(password)
+        return replace(reply, methods=reply.methods or tuple(methods))
     return Reply(accepted=False, methods=tuple(methods))
 
 

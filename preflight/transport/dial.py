@@ -6,12 +6,10 @@ Every wait has an end, and what goes wrong is told here in the words of the netw
 import contextlib
 import errno
 import os
-import select
 import selectors
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from typing import Any, BinaryIO
@@ -35,9 +33,15 @@ class Wire:
     """
 
     def __init__(
-        self, end: Any, send_timeout: float, command: "ProxyCommand | None" = None
+        self,
+        end: Any,
+        send_timeout: float,
+        command: "ProxyCommand | None" = None,
+        trouble: tuple[type[Exception], ...] = (OSError,),
     ) -> None:
+        """`trouble` is what `end` raises once its connection is gone."""
         self._end = end
+        self._trouble = trouble
         self._send_timeout = send_timeout
         self._command = command
         self._ahead = b""
@@ -91,9 +95,13 @@ class Wire:
             self._end.close()
         else:
             # It has to tell the bastion, which may not be listening.
-            threading.Thread(target=self._end.close, daemon=True).start()
+            threading.Thread(target=self._close_channel, daemon=True).start()
         if self._command is not None:
             self._command.end()
+
+    def _close_channel(self) -> None:
+        with contextlib.suppress(*self._trouble):
+            self._end.close()
 
     def said(self) -> str:
         """What a proxy command had to say, if there is one."""
@@ -167,7 +175,7 @@ def _addresses(end: Endpoint, timeout: float) -> list[tuple[Any, ...]]:
             socket.getaddrinfo(end.host, end.port, end.family, socket.SOCK_STREAM, 0, flags)
         )
 
-    with contextlib.suppress(socket.gaierror):
+    with contextlib.suppress(socket.gaierror, UnicodeError):
         return ask(socket.AI_NUMERICHOST)
     answers: list[list[tuple[Any, ...]]] = []
     failures: list[OSError | UnicodeError] = []
@@ -212,6 +220,10 @@ class ProxyCommand:
 
     def __init__(self, command: str) -> None:
         """Raises NodeError (unreachable) where it cannot be started."""
+        import tempfile  # few need it, and it brings much along
+
+        self._lock = threading.Lock()
+        self._tail = ""
         self._stderr: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
         self.socket, far = socket.socketpair()
         with far:
@@ -231,16 +243,26 @@ class ProxyCommand:
                 ) from exc
 
     def said(self) -> str:
-        """The last lines it wrote to stderr."""
-        if self._stderr.closed:
-            return ""
-        size = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, size - _BLOCK))
-        return readable_tail(self._stderr.read())
+        """The last lines it wrote to stderr; call it after its stdout has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_TICK)
+        with self._lock:
+            if not self._stderr.closed:
+                size = self._stderr.seek(0, os.SEEK_END)
+                self._stderr.seek(max(0, size - _BLOCK))
+                self._tail = readable_tail(self._stderr.read())
+        return self._tail
 
     def end(self) -> None:
-        """End the process and all that it started."""
-        threading.Thread(target=end_process, args=(self._process, _POLITE), daemon=True).start()
+        """End the process and all that it started, in its own time."""
+
+        def end() -> None:
+            end_process(self._process, _POLITE)
+            self.said()
+            with self._lock:
+                self._stderr.close()
+
+        threading.Thread(target=end, daemon=True).start()
 
 
 def end_process(process: "subprocess.Popen[bytes]", patience: float) -> None:
@@ -253,11 +275,3 @@ def end_process(process: "subprocess.Popen[bytes]", patience: float) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience)
             return
-
-
-def wait_readable(files: list[int], seconds: float | None) -> list[int]:
-    """Those of `files` that can be read, or have ended, within `seconds`."""
-    poll = select.poll()
-    for file in files:
-        poll.register(file, select.POLLIN)
-    return [file for file, _ in poll.poll(None if seconds is None else seconds * 1000)]

@@ -23,6 +23,10 @@ _CLOSE_S = 2.0
 _BEAT = bundle.encode({"t": "beat"})
 
 
+CONNECTED: Mapping[str, Any] = {"t": "connected"}
+"""In an event: the node is logged in to, and its agent is being sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """What one node said, or that it is lost. `frame` is None where it is."""
@@ -61,18 +65,11 @@ class _Link:
             return
         threading.Thread(target=self._write, args=(session,), daemon=True).start()
         self.send(first)
+        self._events.put(Event(self.number, CONNECTED))
         self._read(session, wire.marker(run))
 
     def _read(self, session: Session, marker: bytes) -> None:
-        data = b""
-        while marker not in data:
-            piece = session.receive()
-            if not piece or len(data) > _MAX_NOISE:
-                self._lose(*self._never_started(session, data))
-                return
-            data += piece
-        data = data.partition(marker)[2]
-        parts = [data]
+        parts = [self._first_words(session, marker)]
         while True:
             piece = parts[-1]
             if b"\n" in piece:
@@ -88,13 +85,21 @@ class _Link:
                 return
             parts.append(piece)
 
-    def _never_started(self, session: Session, noise: bytes) -> tuple[str, str]:
+    def _first_words(self, session: Session, marker: bytes) -> bytes:
+        """What follows the marker in its piece. Raises NodeError where it never comes."""
         from preflight.transport.command import explain_exit
 
-        status, stderr = session.ending()
-        state, reason = explain_exit(status, stderr)
-        del noise
-        return state, reason
+        data, size = b"", 0
+        while size <= _MAX_NOISE:
+            piece = session.receive()
+            if not piece:
+                raise NodeError(*explain_exit(*session.ending()))
+            size += len(piece)
+            noise, found, rest = (data + piece).partition(marker)
+            if found:
+                return rest
+            data = noise[-len(marker) :]
+        raise NodeError(AgentState.FAILED, "it said 1 MiB, and not that the agent is there")
 
     def _why(self, session: Session) -> str:
         status, stderr = session.ending()

@@ -1,5 +1,6 @@
 """Whether to trust the key that a host presents, and what to say where not."""
 
+import threading
 from collections.abc import Callable, Sequence
 
 from preflight.core.model import AgentState
@@ -25,6 +26,7 @@ class HostCheck:
         self._known = KnownHosts()
         self._accept_new = accept_new
         self._notify = notify
+        self._lock = threading.Lock()
 
     def kinds(self, end: Endpoint, supported: Sequence[str]) -> tuple[str, ...]:
         """`supported` key algorithms, those of the keys that we know of `end` first.
@@ -39,6 +41,10 @@ class HostCheck:
 
     def check(self, end: Endpoint, kind: str, key: bytes) -> None:
         """Pass, or raise NodeError (host-key)."""
+        with self._lock:  # two nodes may share a host, whose new key is added once
+            self._check(end, kind, key)
+
+    def _check(self, end: Endpoint, kind: str, key: bytes) -> None:
         entries = self._entries(end)
         standing, entry = opinion(entries, kind, key)
         if standing is Standing.UNKNOWN:

@@ -52,6 +52,21 @@ class _File:
     plain: dict[str, list[Entry]] = field(default_factory=dict)
     patterns: list[tuple[list[str], Entry]] = field(default_factory=list)
     hashed: list[tuple[bytes, bytes, Entry]] = field(default_factory=list)
+    found: dict[str, list[Entry]] = field(default_factory=dict)  # by name, once looked for
+
+    def find(self, name: str) -> list[Entry]:
+        if name not in self.found:
+            encoded = name.encode()
+            self.found[name] = [
+                *self.plain.get(name, ()),
+                *(entry for patterns, entry in self.patterns if _matches(patterns, name)),
+                *(
+                    entry
+                    for salt, digest, entry in self.hashed
+                    if hmac.digest(salt, encoded, "sha1") == digest
+                ),
+            ]
+        return self.found[name]
 
 
 def host_name(host: str, port: int, alias: str | None = None) -> str:
@@ -127,18 +142,7 @@ class KnownHosts:
 
     def find(self, paths: Iterable[str], name: str) -> list[Entry]:
         """What the files at `paths` list under `name`. A file that cannot be read lists nothing."""
-        found: list[Entry] = []
-        name = name.lower()
-        encoded = name.encode()
-        for path in paths:
-            file = self._file(path)
-            found += file.plain.get(name, ())
-            found += [e for patterns, e in file.patterns if _matches(patterns, name)]
-
-            found += [
-                e for salt, digest, e in file.hashed if hmac.digest(salt, encoded, "sha1") == digest
-            ]
-        return found
+        return [entry for path in paths for entry in self._file(path).find(name.lower())]
 
     def add(self, path: str, name: str, kind: str, key: bytes, hashed: bool = False) -> None:
         """Append a host's key to the file at `path`, which is made if need be.
@@ -152,9 +156,11 @@ class KnownHosts:
         else:
             listed = name
         line = f"{listed} {kind} {base64.b64encode(key).decode()}\n"
+        file = self._file(path)
         with self._lock:
             _append(path, line)
-        self._file(path).plain.setdefault(name, []).append(Entry(path, "", kind, key))
+            entry = Entry(path, "", kind, key)
+            file.found[name.lower()] = [*file.find(name.lower()), entry]
 
     def _file(self, path: str) -> _File:
         with self._lock:

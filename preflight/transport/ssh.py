@@ -91,9 +91,7 @@ class Connection:
         if transport.remote_version and in_time:
             raise error or EOFError
         if transport.remote_version:
-            late = (
-                f"no key exchange with {self.end} within {2 * seconds:g} s (banner timeout, twice)"
-            )
+            late = f"no key exchange with {self.end} within {2 * seconds:g} s (2 banner timeouts)"
         elif in_time and error is not None and not isinstance(error.__context__, TimeoutError):
             raise HungUpError(self._wire.said()) from error
         else:
@@ -122,7 +120,7 @@ class Connection:
             else:
                 why = "the connection to it was lost"
             raise self._not_through(end, why) from exc
-        return Wire(channel, self._timeouts.send)
+        return Wire(channel, self._timeouts.send, trouble=TROUBLE)
 
     def _not_through(self, end: Endpoint, why: str) -> NodeError:
         return NodeError(

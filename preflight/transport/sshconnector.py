@@ -1,6 +1,6 @@
 """SSH to all nodes, side by side. Keys are read once, and bastions logged in to once."""
 
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -20,7 +20,7 @@ from preflight.transport.start import Start, new_prompt
 
 _LOGINS = 64  # side by side: more would only queue for this machine's processors
 _LOGINS_PER_BASTION = 16
-_RETRY_MS = 300, 1000  # the least and the most to wait before a second try
+_RETRY_AFTER = 0.3, 1.0  # seconds, the least and the most
 
 
 class SshConnector:
@@ -148,8 +148,8 @@ class SshConnector:
             return self._try(end, dial)
         except HungUpError:
             # Often sshd's MaxStartups, which drops at random: come back when others are done.
-            least, most = _RETRY_MS
-            time.sleep((least + secrets.randbelow(most - least)) / 1000)
+            least, most = _RETRY_AFTER
+            time.sleep(least + (most - least) * os.urandom(1)[0] / 255)
         try:
             return self._try(end, dial)
         except HungUpError as exc:

@@ -5,7 +5,7 @@ having been asked for a password, the password would reach python. So nothing is
 either the prompt or the marker has been seen.
 """
 
-import secrets
+import os
 
 from preflight.core.model import AgentState
 from preflight.errors import NodeError
@@ -16,7 +16,7 @@ _KEEP = 16 * 1024
 
 def new_prompt() -> str:
     """A prompt that nothing else on the node can print. It holds one percent sign."""
-    return f"preflight%{secrets.token_hex(8)}:"
+    return f"preflight%{os.urandom(8).hex()}:"
 
 
 class Tail:

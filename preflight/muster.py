@@ -1,0 +1,142 @@
+"""Gets an agent onto every node that is to have one, and hears from each.
+
+Whoever cannot be used costs its own row and column, with the reason said, and nothing else.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from preflight.core.model import AgentInfo, AgentState, Connection, Family, Node
+from preflight.core.offsets import tag_offset
+from preflight.core.options import CheckOptions
+from preflight.core.scope import Scope
+from preflight.transport.base import Connector
+from preflight.transport.fleet import CONNECTED, Event, Fleet
+
+_START_LIMIT_S = 20.0  # from the login to the agent's first word
+_HELLO_LIMIT_S = 180.0  # for all, beyond a connection's own timeouts together
+_FAMILIES = {Family.IPV4: "4", Family.IPV6: "6"}
+
+Hellos = dict[int, Mapping[str, Any]]
+
+
+class Progress(Protocol):
+    """Whoever tells the user how it goes."""
+
+    def phase(self, text: str, total: int) -> None:
+        """Something begins that `total` nodes have to finish; 0 where that is not counted."""
+
+    def advance(self, node: str) -> None:
+        """One of them has."""
+
+    def waiting(self, nodes: list[str]) -> None:
+        """These have not."""
+
+    def note(self, text: str) -> None:
+        """One line that stays."""
+
+
+def muster(
+    extent: Scope,
+    options: CheckOptions,
+    fleet: Fleet,
+    key: bytes,
+    connector: Callable[[Node], Connector],
+    progress: Progress,
+    stop: threading.Event,
+) -> tuple[list[AgentInfo], Hellos]:
+    """What became of each node's agent, and the first words of those that can be used."""
+    nodes = extent.nodes
+    involved = extent.involved()
+    wanted = [n for n in involved if nodes[n].connection is not Connection.NONE]
+    states = [_absent(n in involved, options) for n in range(len(nodes))]
+    for n in wanted:
+        states[n] = AgentInfo(AgentState.FAILED, "interrupted before its agent had started")
+    progress.phase("connecting", len(wanted))
+    fleet.start(((n, nodes[n]) for n in wanted), connector, _setup(extent, key))
+    hellos: Hellos = {}
+    waiting: dict[int, float] = dict.fromkeys(wanted, time.monotonic() + _HELLO_LIMIT_S)
+    while waiting and not stop.is_set():
+        event = _next(fleet, waiting)
+        if event is None:
+            progress.waiting([nodes[n].name for n in sorted(waiting)])
+            continue
+        if event.frame is CONNECTED:
+            waiting[event.node] = time.monotonic() + _START_LIMIT_S
+            continue
+        del waiting[event.node]
+        states[event.node] = info = _greet(nodes[event.node], event)
+        if info.state is AgentState.OK and event.frame is not None:
+            hellos[event.node] = event.frame
+            progress.advance(nodes[event.node].name)
+        else:
+            fleet.drop(event.node)
+            progress.note(f"{nodes[event.node].name}: {info.reason}")
+    return states, hellos
+
+
+def _next(fleet: Fleet, waiting: Mapping[int, float]) -> Event | None:
+    """The next event of a node that is waited for; one that is overdue is lost."""
+    try:
+        event = fleet.events.get(timeout=0.5)
+        if event.node in waiting:
+            return event
+    except queue.Empty:
+        pass
+    now = time.monotonic()
+    for node, end in waiting.items():
+        if now > end:
+            reason = (
+                f"it is logged in, but its agent has said nothing for {_START_LIMIT_S:.0f} s: "
+                f"is the node overloaded, its python stopped or very slow?"
+            )
+            return Event(node, None, AgentState.FAILED, reason)
+    return None
+
+
+def _absent(involved: bool, options: CheckOptions) -> AgentInfo:
+    if not involved:
+        return AgentInfo(AgentState.NONE, "not needed for the pairs that were asked for")
+    if options.local is not None:
+        return AgentInfo(AgentState.NONE, f"--local {options.local}: no other node has an agent")
+    return AgentInfo(AgentState.NONE, "the inventory asks for no agent there")
+
+
+def _setup(extent: Scope, key: bytes) -> Callable[[int], Mapping[str, Any]]:
+    udp = {str(p.port): tag_offset(p) for p in extent.probes if p.protocol == "udp"}
+    tcp = [p.port for p in extent.probes if p.protocol == "tcp"]
+    echo = any(p.protocol == "icmp" for p in extent.probes)
+
+    def setup(number: int) -> Mapping[str, Any]:
+        node = extent.nodes[number]
+        own = {_FAMILIES[f]: a for f in extent.families if (a := node.address_in(f))}
+        return {
+            "t": "setup", "key": key.hex(), "me": number, "own": own,
+            "udp": udp, "tcp": tcp, "echo": echo,
+        }  # fmt: skip
+
+    return setup
+
+
+def _greet(node: Node, event: Event) -> AgentInfo:
+    """What a node's first event says of it."""
+    frame = event.frame
+    if frame is None:
+        return AgentInfo(event.state, event.reason)
+    python, kernel = str(frame.get("python")), str(frame.get("kernel"))
+    if frame.get("state") == "no-privilege":
+        reason = (
+            "the agent is neither root nor has CAP_NET_RAW: log in as root, "
+            "or set `become: sudo` for this node"
+        )
+        return AgentInfo(AgentState.NO_PRIVILEGE, reason, python, kernel)
+    absent = [str(a) for a in frame.get("absent", ())]
+    if absent:
+        reason = f"{', '.join(absent)} is not on the machine that {node.host} led to"
+        if node.connection is Connection.LOCAL:
+            reason = f"{', '.join(absent)} is not on this machine: run it on {node.name}"
+        return AgentInfo(AgentState.WRONG_ADDRESS, reason, python, kernel)
+    return AgentInfo(AgentState.OK, None, python, kernel)
