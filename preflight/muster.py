@@ -18,6 +18,7 @@ from preflight.transport.fleet import CONNECTED, Event, Fleet
 
 _START_LIMIT_S = 20.0  # from the login to the agent's first word
 _HELLO_LIMIT_S = 180.0  # for all, beyond a connection's own timeouts together
+_SERVED = {"udp", "tcp", "unsure"}
 _FAMILIES = {Family.IPV4: "4", Family.IPV6: "6"}
 
 Hellos = dict[int, Mapping[str, Any]]
@@ -126,7 +127,9 @@ def _greet(node: Node, event: Event) -> AgentInfo:
     frame = event.frame
     if frame is None:
         return AgentInfo(event.state, event.reason)
-    python, kernel = str(frame.get("python")), str(frame.get("kernel"))
+    if not _makes_sense(frame):
+        return AgentInfo(AgentState.FAILED, "its agent's first words make no sense")
+    python, kernel = frame["python"], frame["kernel"]
     if frame.get("state") == "no-privilege":
         reason = (
             "the agent is neither root nor has CAP_NET_RAW: log in as root, "
@@ -140,3 +143,25 @@ def _greet(node: Node, event: Event) -> AgentInfo:
             reason = f"{', '.join(absent)} is not on this machine: run it on {node.name}"
         return AgentInfo(AgentState.WRONG_ADDRESS, reason, python, kernel)
     return AgentInfo(AgentState.OK, None, python, kernel)
+
+
+def _makes_sense(hello: Mapping[str, Any]) -> bool:
+    """A node's first words are of the shape that the run relies on: a node may be anything."""
+    words = (hello.get("python"), hello.get("kernel"))
+    if hello.get("t") != "hello" or not all(isinstance(w, str) and w.isprintable() for w in words):
+        return False
+    if hello.get("state") == "no-privilege":
+        return True
+    served = hello.get("served")
+    return (
+        hello.get("state") == "ok"
+        and isinstance(served, dict)
+        and all(isinstance(of, dict) and of.keys() >= _SERVED for of in served.values())
+        and all(_numbers(ports) for of in served.values() for ports in of.values())
+        and all(_numbers(hello.get(key)) for key in ("udp", "tcp", "echo_ignored"))
+        and isinstance(hello.get("absent"), list)
+    )
+
+
+def _numbers(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(n, int) for n in value)

@@ -272,7 +272,9 @@ class Survey:
         hello = self._hellos.get(node)
         if hello is None or kind.protocol is Protocol.ICMP:
             return None
-        served = hello["served"][str(self._number(family))]
+        served = hello["served"].get(str(self._number(family)))
+        if served is None:
+            return None
         if kind.protocol is Protocol.UDP and kind.port in served["unsure"]:
             return None
         return kind.port in served[kind.protocol.value]

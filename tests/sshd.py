@@ -1,16 +1,25 @@
 """Real sshd processes on loopback, the users and keys they know, for the tests of transport."""
 
+import atexit
 import contextlib
+import functools
 import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from preflight.core.model import Connection, Node
+from preflight.errors import NodeError
+from preflight.transport.base import Credentials, Session, Timeouts
+from preflight.transport.sshconnector import SshConnector
 
 BOOT = "import os;os.write(1,bytes([111,107,10]));os.read(0,1)"
 """Says ok, and stays until its stdin has something or ends."""
@@ -22,14 +31,31 @@ ECHO = (
 """Says ok, and repeats what it reads."""
 
 
-def make_key(path: Path, kind: str = "ed25519", passphrase: str = "", **more: str) -> Path:
-    """A new key pair at `path`."""
-    options = [word for name, value in more.items() for word in (f"-{name}", value)]
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", path.name, "-f", path, *options],
-        check=True,
-    )
+def make_key(
+    path: Path, kind: str = "ed25519", passphrase: str = "", bits: str = "", form: str = "RFC4716"
+) -> Path:
+    """A key pair at `path`. RSA keys are slow to make, so all of them are the same one."""
+    if kind == "rsa":
+        shutil.copy(_rsa(), path)
+        _keygen("-p", "-P", "", "-N", passphrase, "-m", form, "-f", path)
+        shutil.copy(f"{_rsa()}.pub", f"{path}.pub")
+    else:
+        size = ["-b", bits] if bits else []
+        _keygen("-t", kind, *size, "-N", passphrase, "-m", form, "-C", path.name, "-f", path)
     return path
+
+
+@functools.cache
+def _rsa() -> Path:
+    path = Path(tempfile.mkdtemp(prefix="preflight-test-")) / "rsa"
+    atexit.register(shutil.rmtree, path.parent)
+    _keygen("-t", "rsa", "-b", "2048", "-N", "", "-C", "rsa", "-f", path)
+    return path
+
+
+def _keygen(*words: str | Path) -> None:
+    # One round of key derivation: passphrases need not withstand anybody here.
+    subprocess.run(["ssh-keygen", "-q", "-a", "1", *words], check=True, stdout=subprocess.DEVNULL)
 
 
 def public(key: Path) -> str:
@@ -51,6 +77,7 @@ class Sshd:
     process: "subprocess.Popen[str]"
     port: int
     host_keys: list[Path]
+    config: Path
     log: list[str] = field(default_factory=list)
 
     def known_hosts(self, path: Path, host: str = "127.0.0.1", key: Path | None = None) -> Path:
@@ -63,6 +90,15 @@ class Sshd:
     def logged(self, text: str) -> bool:
         """Whether its log holds `text`."""
         return any(text in line for line in self.log)
+
+
+_SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+
+
+@functools.cache
+def _knows(option: str) -> bool:
+    command = [_SSHD, "-T", "-f", "/dev/null", "-h", str(_rsa()), "-o", option]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 @contextlib.contextmanager
@@ -78,6 +114,7 @@ def run_sshd(
     port = free_port()
     place = directory / f"sshd-{port}"
     place.mkdir()
+    let_others_in(place)
     (place / "authorized_keys").write_text("".join(f"{public(key)}\n" for key in keys))
     settings = {
         "AuthorizedKeysFile": str(place / "authorized_keys"),
@@ -85,7 +122,7 @@ def run_sshd(
         "ListenAddress": address,
         "LogLevel": "VERBOSE",
         "PasswordAuthentication": "no",
-        "PerSourcePenalties": "",
+        "PerSourcePenalties": "no" if _knows("PerSourcePenalties=no") else "",
         "PermitRootLogin": "yes",
         "PidFile": "none",
         "Port": str(port),
@@ -98,9 +135,9 @@ def run_sshd(
     lines = [f"{name} {value}" for name, value in settings.items() if value]
     lines += [f"HostKey {key}" for key in host_keys]
     (place / "config").write_text("\n".join(lines) + "\n")
-    command = [shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-e", "-f", str(place / "config")]
+    command = [_SSHD, "-D", "-e", "-f", str(place / "config")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        server = Sshd(process, port, host_keys)
+        server = Sshd(process, port, host_keys, place / "config")
         assert process.stderr is not None
         for line in process.stderr:
             server.log.append(line)
@@ -118,6 +155,14 @@ def run_sshd(
                     os.kill(pid, 9)
             process.wait()
             reader.join()
+
+
+def let_others_in(directory: Path) -> None:
+    """pytest's own directories are closed to other users, whom sshd becomes to read keys."""
+    top = Path(tempfile.gettempdir())
+    for each in (directory, *directory.parents):
+        if top in each.parents:
+            each.chmod(each.stat().st_mode | 0o011)
 
 
 def children(pid: int) -> list[int]:
@@ -153,20 +198,121 @@ def temporary_user(
     try:
         subprocess.run(["chpasswd"], input=f"{name}:{password}", text=True, check=True)
         shutil.chown(home, name)
-        for parent in home.parents:
-            # pytest's own directories are closed to others.
-            if str(parent).startswith("/tmp/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
+        let_others_in(home.parent)
         if sudoers is not None:
             rule.touch(mode=0o440)
             rule.write_text("".join(f"{line}\n" for line in sudoers.format(name).split("\n")))
         yield User(name, home, password)
     finally:
         rule.unlink(missing_ok=True)
-        subprocess.run(["userdel", name], check=True, capture_output=True)
+        subprocess.run(["userdel", "-f", name], check=True, capture_output=True)
 
 
-def node(server: Sshd, name: str = "n1", **more: object) -> Node:
+class Client:
+    """Makes connectors for tests, and takes care that nothing of them stays."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.notes: list[str] = []
+        self.asked: list[str] = []
+        self.answers: list[str] = []
+        self._open: list[Session | SshConnector] = []
+
+    def ask(self, prompt: str) -> str:
+        """Answer a prompt with the next of `answers`."""
+        self.asked.append(prompt)
+        return self.answers.pop(0)
+
+    def connector(
+        self,
+        *nodes: Node,
+        config: str = "",
+        boot: str = ECHO,
+        password: str | None = None,
+        become_password: str | None = None,
+        accept_new: bool = False,
+        **timeouts: float,
+    ) -> SshConnector:
+        """A connector, prepared."""
+        file = self.directory / "ssh_config"
+        file.write_text(config)
+        connector = SshConnector(
+            nodes,
+            Credentials(password, become_password),
+            Timeouts(**timeouts),
+            boot=boot,
+            accept_new_host_keys=accept_new,
+            ask=self.ask,
+            notify=self.notes.append,
+            config_files=[file],
+        )
+        self._open.append(connector)
+        connector.prepare()
+        return connector
+
+    def session(self, connector: SshConnector, node: Node) -> Session:
+        """A session that is closed after the test."""
+        session = connector.connect(node)
+        self._open.append(session)
+        return session
+
+    def connect(self, node: Node, **how: Any) -> Session:
+        """A session from a connector of its own."""
+        return self.session(self.connector(node, **how), node)
+
+    def refusal(self, node: Node, **how: Any) -> NodeError:
+        """The error for a node that cannot be used."""
+        connector = self.connector(node, **how)
+        with pytest.raises(NodeError) as caught:
+            connector.connect(node)
+        assert "\n" not in str(caught.value)
+        return caught.value
+
+    def close(self) -> None:
+        """Close all sessions, then all connectors."""
+        for each in reversed(self._open):
+            each.close()
+
+
+def read_all(session: Session) -> bytes:
+    """Everything to the end."""
+    return b"".join(iter(session.receive, b""))
+
+
+def read_until(session: Session, end: bytes) -> bytes:
+    """Everything up to and with `end`, which must be the last that comes."""
+    data = b""
+    while not data.endswith(end):
+        piece = session.receive()
+        assert piece, f"it ended after {data!r}: {session.ending()}"
+        data += piece
+    return data
+
+
+def say(stream: int, text: str) -> str:
+    """Code without quotes that writes `text`, for boot code."""
+    return f"__import__(bytes({list(b'os')}).decode()).write({stream},bytes({list(text.encode())}))"
+
+
+def node(server: Sshd, name: str = "n1", **more: Any) -> Node:
     """An inventory's node on `server`."""
-    values = {"host": "127.0.0.1", "port": server.port, "user": "root", **more}
-    return Node(name=name, addresses=("192.0.2.1",), connection=Connection.SSH, **values)  # type: ignore[arg-type]
+    values: dict[str, Any] = {"host": "127.0.0.1", "port": server.port, "user": "root", **more}
+    return Node(name=name, addresses=("192.0.2.1",), connection=Connection.SSH, **values)
+
+
+@contextlib.contextmanager
+def run_agent(directory: Path, *keys: Path) -> Iterator[Path]:
+    """An ssh-agent that holds `keys`, whose files have no passphrase; yields its socket's path."""
+    path = directory / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it listens
+        try:
+            if keys:
+                subprocess.run(
+                    ["ssh-add", "-q", *keys], env={"SSH_AUTH_SOCK": str(path)}, check=True
+                )
+            yield path
+        finally:
+            process.kill()
+            path.unlink(missing_ok=True)

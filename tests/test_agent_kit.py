@@ -31,8 +31,6 @@ SYSTEM_PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sy
 
 # --- the agent's source, changed -----------------------------------------------------------------
 
-Edits = Mapping[str, tuple[str, str]]  # module below preflight -> what stands there, what shall
-
 
 def ship(patch: pytest.MonkeyPatch, edits: Sequence[tuple[str, str, str]]) -> None:
     """From now on agents run this source; an edit is (module, what stands there, what shall)."""
@@ -58,7 +56,7 @@ def ship(patch: pytest.MonkeyPatch, edits: Sequence[tuple[str, str, str]]) -> No
 class Agent:
     """One agent's process. What it should say is waited for; whoever is silent fails the test."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, process: Any) -> None:
         self.process = process
         self._rest = b""
         self._started = False
@@ -79,7 +77,8 @@ class Agent:
             assert piece, (self.process.wait(PATIENCE_S), self.process.stderr.read())
             self._rest += piece
         line, _, self._rest = self._rest.partition(b"\n")
-        return json.loads(line)
+        frame: dict[str, Any] = json.loads(line)
+        return frame
 
     def _piece(self) -> bytes:
         ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE_S)
@@ -88,7 +87,7 @@ class Agent:
 
     def end(self) -> int:
         """Its exit status, once it has ended."""
-        return self.process.wait(PATIENCE_S)
+        return int(self.process.wait(PATIENCE_S))
 
 
 def pipes() -> dict[str, int]:
@@ -98,11 +97,11 @@ def pipes() -> dict[str, int]:
 @pytest.fixture
 def agent(lab4: Lab) -> Iterator[Callable[..., Agent]]:
     """Starts agents by hand: `agent(node, argv of a python)`; they are booted, and not set up."""
-    begun: list[subprocess.Popen[bytes]] = []
+    begun: list[Any] = []
 
     def start(node: str = "n1", python: Sequence[str] = (SYSTEM_PYTHON,), **options: Any) -> Agent:
         argv = (*python, "-IBS", "-u", "-c", bundle.BOOT)
-        process = lab4.popen(node, *argv, **{**pipes(), **options})
+        process: Any = lab4.popen(node, *argv, **{**pipes(), **options})
         begun.append(process)
         started = Agent(process)
         with suppress(BrokenPipeError):  # it would not start: the test asks why
@@ -186,19 +185,27 @@ class Agents(NetnsConnector):
     """Agents in a lab's namespaces, which may hang: closing one waits for nobody."""
 
     class _Session(PipeSession):
+        process: Any
+
         def close(self) -> None:
             with suppress(OSError):
                 self.process.stdin.close()
 
+    def __init__(self, popen: Callable[..., Any], python: Sequence[str]) -> None:
+        super().__init__(popen, python)
+        self._begun: list[Any] = []  # of all runs
+
     def connect(self, node: Node) -> PipeSession:
-        return self._Session(super().connect(node).process)
+        process = super().connect(node).process
+        self._begun.append(process)
+        return self._Session(process)
 
     def ended(self) -> dict[str, int]:
         """Each agent's exit status; fails the test where one stays although nobody is there."""
         return {name: process.wait(PATIENCE_S) for name, process in self.processes.items()}
 
     def free(self) -> None:
-        for process in self.processes.values():
+        for process in self._begun:
             process.kill()
             process.wait()
             for stream in (process.stdin, process.stdout, process.stderr):
@@ -302,7 +309,7 @@ class Controller:
         arguments = [json.dumps(what) for what in (options, edits, mute)]
         here = Path(__file__).parent
         environment = {**os.environ, "PYTHONPATH": f"{here.parent}:{here}"}
-        self.process = subprocess.Popen(
+        self.process: Any = subprocess.Popen(
             [*script, *arguments], env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -310,7 +317,7 @@ class Controller:
     def heard(self, beginning: str) -> str:
         for line in self.process.stdout:
             if line.startswith(beginning):
-                return line
+                return str(line)
         pytest.fail(f"the controller ended without {beginning!r}: {self.process.stderr.read()}")
 
     def interrupt(self) -> None:
@@ -318,7 +325,7 @@ class Controller:
 
     def result(self) -> dict[str, Any]:
         """What it measured, once it has ended."""
-        out = json.loads(self.heard("{"))
+        out: dict[str, Any] = json.loads(self.heard("{"))
         assert self.process.wait(PATIENCE_S) == 0, self.process.stderr.read()
         return out
 
@@ -397,6 +404,7 @@ def test_two_agents_prove_all_seven_vantage_points(agent: Callable[..., Agent], 
         assert not any(report["seen"].values())
         assert not any(report["kinds"].values())
         assert report["neighbours"] == []
+        assert report["sources"] == []
 
 
 def test_an_address_of_another_node_is_told_to_be_absent(

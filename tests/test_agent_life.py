@@ -28,6 +28,7 @@ from preflight import run
 from preflight.core.model import AgentState
 from preflight.core.options import CheckOptions
 from preflight.lab import Lab
+from preflight.transport import bundle
 
 agent, agents = kit.agent, kit.agents
 _NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
@@ -66,7 +67,7 @@ def test_a_node_without_privilege_is_a_row_with_its_reason(lab4: Lab, agents: Ag
         plain.free()
     info = snapshot.agents[1]
     assert info.state is AgentState.NO_PRIVILEGE
-    assert "CAP_NET_RAW" in info.reason
+    assert "CAP_NET_RAW" in str(info.reason)
     assert told(snapshot, without=["n2"]) == {"open"}
     assert told_of(snapshot, "n2") == {"unknown": {"no-agent"}}
 
@@ -108,8 +109,6 @@ def test_it_goes_when_its_input_ends(agent: Start, lab4: Lab) -> None:
 
 def test_it_goes_when_its_input_ends_before_it_is_there(lab4: Lab) -> None:
     """Cut off in the middle of its own source."""
-    from preflight.transport import bundle
-
     source = bundle.bootstrap(kit.RUN)
     for length in (0, 1, 700, len(source) // 2, len(source) - 1):
         process = lab4.popen("n1", SYSTEM_PYTHON, "-IBS", "-u", "-c", bundle.BOOT, **kit.pipes())
@@ -128,7 +127,7 @@ def test_it_goes_when_nobody_says_a_word(
         one.say(setup(lab4, "n1"))
         assert one.hear()["state"] == "ok"
     sending.say(peers(lab4), look([1, 2], [1, 2], rate=0.01))  # would take an hour
-    ready.say(peers(lab4), kit.bundle.taps(), look([1, 2], [1, 2], taps=True))
+    ready.say(peers(lab4), bundle.taps(), look([1, 2], [1, 2], taps=True))
     assert ready.hear()["t"] == "ready"
     draining.say(peers(lab4), look([1, 2], [1, 2]), {"t": "drain", "wait": 3600})
     for one in (booted, greeted, sending, ready, draining):

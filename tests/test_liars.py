@@ -1,0 +1,116 @@
+"""Networks that once made the tool lie."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from netns import NetnsConnector
+
+from preflight import run
+from preflight.core.model import Family, Outcome, Phase
+from preflight.core.options import CheckOptions
+from preflight.inventory import load
+from preflight.lab import Lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("clean_firewalls")]
+
+
+Outcomes = Callable[..., list[Outcome]]
+
+
+class Quiet:
+    def phase(self, text: str, total: int) -> None: ...
+    def advance(self, node: str) -> None: ...
+    def waiting(self, nodes: list[str]) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+@pytest.fixture
+def outcomes(lab4: Lab) -> Callable[..., list[Outcome]]:
+    def probe(source: str, destination: str, *probes: str, **options: object) -> list[Outcome]:
+        asked = CheckOptions(
+            family=Family.IPV4,
+            sources=(source,),
+            destinations=(destination,),
+            probes=probes,
+            **options,
+        )
+        connector = NetnsConnector(lab4.popen)
+        found = run.check(load(lab4.inventory_path), asked, lambda _node: connector, Quiet())
+        return [cell.outcome for cell in found.matrix.cells()]
+
+    return probe
+
+
+def told(outcome: Outcome) -> tuple[str | None, ...]:
+    return outcome.verdict, outcome.leg, outcome.place, outcome.cause
+
+
+def address(lab: Lab, node: str) -> str:
+    return next(a for a in lab.node(node).addresses if ":" not in a)
+
+
+def test_a_limiter_that_lets_the_first_probes_through_is_lossy(
+    lab4: Lab, outcomes: Outcomes
+) -> None:
+    lab4.nft(
+        "fw",
+        """table inet t { chain f { type filter hook forward priority 0;
+        udp dport 6081 limit rate over 1/minute burst 10 packets drop
+        }
+        }""",
+    )
+    (found,) = outcomes("n2", "n3", "geneve")
+    assert told(found) == ("lossy", "forward", "path", "dropped")
+
+
+def test_a_listener_at_another_address_serves_nobody(lab4: Lab, outcomes: Outcomes) -> None:
+    script = (
+        "import socket\n"
+        "s = socket.create_server(('127.0.0.1', 4240))\n"
+        "u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "u.bind(('127.0.0.1', 6081))\n"
+        "print('ready', flush=True)\n"
+        "import sys; sys.stdin.read()\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with lab4.popen("n3", sys.executable, "-c", script, **pipes) as process:
+        assert process.stdout.readline() == b"ready\n"
+        geneve, health = outcomes("n1", "n3", "geneve", "health", phase=Phase.AFTER)
+        process.stdin.close()
+    assert told(geneve) == ("closed", "forward", "destination", "not-listening")
+    assert told(health) == ("closed", "forward", "destination", "not-listening")
+
+
+@pytest.mark.parametrize("action", ["prohibit", "unreachable"])
+def test_a_routing_rule_for_the_port_alone(lab4: Lab, outcomes: Outcomes, action: str) -> None:
+    rule = f"ipproto udp dport 6081 {action} pref 100".split()
+    lab4.run("n1", "ip", "rule", "add", *rule)
+    try:
+        geneve, echo = outcomes("n1", "n2", "geneve", "echo")
+    finally:
+        lab4.run("n1", "ip", "rule", "del", "pref", "100")
+    assert told(geneve) == ("blocked", "forward", "source", "no-route")
+    assert told(echo)[0] == "open"
+
+
+def test_a_frame_for_another_mac_address_has_not_arrived(lab4: Lab, outcomes: Outcomes) -> None:
+    there = address(lab4, "n2")
+    wrong = ("lladdr", "02:00:00:00:de:ad", "dev", "eth0", "nud", "permanent")
+    lab4.run("n1", "ip", "neigh", "replace", there, *wrong)
+    try:
+        (found,) = outcomes("n1", "n2", "geneve")
+    finally:
+        lab4.run("n1", "ip", "neigh", "del", there, "dev", "eth0")
+    assert told(found) == ("blocked", "forward", "path", "dropped")
+
+
+def test_a_destination_whose_address_the_source_has_as_well(lab4: Lab, outcomes: Outcomes) -> None:
+    there = f"{address(lab4, 'n1')}/32"
+    lab4.run("n2", "ip", "address", "add", there, "dev", "eth0")
+    try:
+        found = outcomes("n2", "n1")
+    finally:
+        lab4.run("n2", "ip", "address", "del", there, "dev", "eth0")
+    assert {told(outcome)[:3] for outcome in found} == {("blocked", "forward", "source")}
