@@ -158,6 +158,12 @@ _EXITS = (
         "or name one with python: in the inventory",
     ),
     _row(
+        2,
+        r"Unknown option: -I",
+        AgentState.NO_PYTHON,
+        "python there is older than 3.6 (it knows no -I): set `python:` in the inventory",
+    ),
+    _row(
         OLD_PYTHON,
         "",
         AgentState.NO_PYTHON,
