@@ -284,8 +284,11 @@ lookout.Lookout._last_words = last_words
 class Popen:
     def __call__(self, node, *argv, **pipes):
         return lab.popen(node, *(("sh", "-c", "cat >/dev/null") if node in mute else argv), **pipes)
+class Telling(Quiet):
+    def waiting(self, nodes):
+        tell("waiting for " + " ".join(nodes))
 agents = Agents(Popen(), [python])
-snapshot = run.check(nodes_of(lab), CheckOptions(**options), lambda node: agents, Quiet(tell))
+snapshot = run.check(nodes_of(lab), CheckOptions(**options), lambda node: agents, Telling(tell))
 names = [node.name for node in snapshot.matrix.nodes]
 tell(json.dumps({
     "interrupted": snapshot.interrupted,

@@ -278,6 +278,7 @@ def test_ctrl_c_in_the_first_look(controller: Start, bystanders: Callable[[], se
     """It would take minutes; the agents stop sending and say what they have seen so far."""
     one = controller({"rate": 20})
     one.heard("first look")
+    one.heard("waiting")
     one.interrupt()
     result = one.result()
     assert result["interrupted"]
@@ -294,6 +295,7 @@ def test_ctrl_c_in_the_second_look(
     drops(lab4, "fw", "forward", "tcp dport 4240")
     one = controller({"timeout_s": 60})
     one.heard("second look")
+    one.heard("waiting")
     one.interrupt()
     result = one.result()
     assert result["interrupted"]
@@ -308,6 +310,7 @@ def test_a_second_ctrl_c_ends_it_at_once(
     hang = dies(_N2, 1, _BURST, _STOP)
     one = controller({"rate": 20}, edits=[hang])
     one.heard("first look")
+    one.heard("waiting")
     one.interrupt()
     one.heard("last words")
     there = bystanders()

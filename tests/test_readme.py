@@ -5,6 +5,7 @@ from pathlib import Path
 
 from preflight.core.verdict import readme_table
 from preflight.errors import ExitCode
+from preflight.report.symbols import LEGEND, NOT_PLANNED
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -13,6 +14,12 @@ README = (ROOT / "README.md").read_text("utf-8")
 def test_cells_are_explained_by_the_verdict_table() -> None:
     shown = README.split("<!-- verdicts:", 1)[1].split("-->\n", 1)[1].split("<!-- end", 1)[0]
     assert shown.strip() == readme_table().strip()
+
+
+def test_every_symbol_of_the_matrix_is_listed() -> None:
+    shown = README.split("<!-- symbols -->", 1)[1].split("<!-- end", 1)[0]
+    listed = dict(re.findall(r"^- `(.)` (.*)$", shown, re.MULTILINE))
+    assert listed == {sign: text for sign, text in LEGEND.items() if sign != NOT_PLANNED}
 
 
 def test_every_exit_code_is_listed_and_no_other() -> None:
