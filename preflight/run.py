@@ -69,9 +69,21 @@ def check(
             "probe_s": round(probed - connected, 3),
             "total_s": round(time.monotonic() - clock, 3),
         },
-        notes=notes(extent, lookout.inert, hellos, survey.sources, survey.slow),
+        notes=notes(
+            extent, lookout.inert, hellos, survey.sources, survey.slow, _in_words(survey.strays)
+        ),
         interrupted=interrupted,
     )
+
+
+def _in_words(
+    strays: Mapping[int, tuple[int, tuple[tuple[int, str, bytes], ...]]],
+) -> dict[int, tuple[int, str]]:
+    if not strays:
+        return {}
+    from preflight.craft.dissect import in_words
+
+    return {node: (count, in_words(*samples[0])) for node, (count, samples) in strays.items()}
 
 
 class _Templates:

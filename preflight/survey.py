@@ -60,6 +60,7 @@ class Survey:
     ) -> None:
         self.matrix = Matrix(scope.nodes, scope.probes, scope.families)
         self.sources: dict[tuple[int, str], set[int]] = {}
+        self.strays: dict[int, tuple[int, tuple[tuple[int, str, bytes], ...]]] = {}
         self.slow: set[tuple[int, int]] = set()  # pairs with packets slower than the timeout
         self._scope = scope
         self._options = options
@@ -314,6 +315,7 @@ class Survey:
             return None
         seen = self._looker.look(plan)
         self._budget.spend(flows, self._clock())  # by now the last of them is open
+        self.strays.update(seen.strays())
         return seen
 
     def _note_sources(self, plan: LookPlan, seen: Collection) -> None:

@@ -27,17 +27,24 @@ class Quiet:
 
 
 @pytest.fixture
-def outcomes(lab4: Lab) -> Callable[..., list[Outcome]]:
+def notes() -> list[str]:
+    """What the latest run of `outcomes` noted."""
+    return []
+
+
+@pytest.fixture
+def outcomes(lab4: Lab, notes: list[str]) -> Callable[..., list[Outcome]]:
     def probe(source: str, destination: str, *probes: str, **options: object) -> list[Outcome]:
         asked = CheckOptions(
             family=Family.IPV4,
             sources=(source,),
-            destinations=(destination,),
+            destinations=tuple(destination.split(",")),
             probes=probes,
             **options,
         )
         connector = NetnsConnector(lab4.popen)
         found = run.check(load(lab4.inventory_path), asked, lambda _node: connector, Quiet())
+        notes[:] = found.notes
         return [cell.outcome for cell in found.matrix.cells()]
 
     return probe
@@ -114,3 +121,22 @@ def test_a_destination_whose_address_the_source_has_as_well(lab4: Lab, outcomes:
     finally:
         lab4.run("n2", "ip", "address", "del", there, "dev", "eth0")
     assert {told(outcome)[:3] for outcome in found} == {("blocked", "forward", "source")}
+
+
+def test_probes_that_end_up_on_another_node_are_told_of(
+    lab4: Lab, outcomes: Outcomes, notes: list[str]
+) -> None:
+    here, there = address(lab4, "n3"), address(lab4, "n4")
+    lab4.nft(
+        "fw",
+        f"""table ip t {{ chain p {{ type nat hook prerouting priority dstnat;
+        udp dport 6081 ip daddr {here} dnat to {there}
+        }}
+        }}""",
+    )
+    wrong, right = outcomes("n1", "n3,n4", "geneve")
+    assert told(wrong)[:3] == ("blocked", "forward", "path")
+    assert told(right)[0] == "open"
+    (note,) = notes
+    assert note.startswith("n4 got 20 packets of this run that were meant for another node")
+    assert "> 6081, UDP / GENEVE" in note

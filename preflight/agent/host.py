@@ -5,12 +5,16 @@ import sys
 
 from preflight.agent.netlink import Netlink
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _LISTEN = b"0A"
 _MAX_READ = 1 << 24
 
 
-def read(path: str) -> bytes:
-    """A file of /proc, empty where it does not exist."""
+def read(path: str, enough: "Callable[[bytes], bool] | None" = None) -> bytes:
+    """A file of /proc, empty where it does not exist; no further than what is `enough`."""
     try:
         fd = posix.open(path, posix.O_RDONLY)
     except OSError:
@@ -18,10 +22,10 @@ def read(path: str) -> bytes:
     try:
         out = b""
         while len(out) < _MAX_READ:
-            piece = posix.read(fd, 1 << 16)
-            if not piece:
-                break
+            piece = posix.read(fd, 1 << 14)
             out += piece
+            if not piece or (enough is not None and enough(out)):
+                break
         return out
     finally:
         posix.close(fd)
@@ -68,24 +72,13 @@ def served(family: int, own: bytes, wanted: "dict[str, set[int]]") -> "dict[str,
 
 
 def _listeners(path: str) -> bytes:
+    return read(path, _past_listeners)
+
+
+def _past_listeners(table: bytes) -> bool:
     # The kernel lists listeners first; a node with 100,000 connections need not list those.
-    try:
-        fd = posix.open(path, posix.O_RDONLY)
-    except OSError:
-        return b""
-    try:
-        out = b""
-        while len(out) < _MAX_READ:
-            piece = posix.read(fd, 1 << 14)
-            if not piece:
-                break
-            out += piece
-            last = out.rsplit(b"\n", 2)[-2].split() if out.count(b"\n") > 1 else []
-            if len(last) > 3 and last[3] not in (_LISTEN, b"st"):
-                break
-        return out
-    finally:
-        posix.close(fd)
+    last = table.rsplit(b"\n", 2)[-2].split() if table.count(b"\n") > 1 else []
+    return len(last) > 3 and last[3] not in (_LISTEN, b"st")
 
 
 def local_ports(table: bytes, state: "bytes | None") -> "set[int]":

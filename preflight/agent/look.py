@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 OUT = ("sent", "left", "returned", "received")  # watched at the source of a cell
 IN = ("arrived", "accepted", "answered")  # watched at its destination
 KINDS = ("received_rst", "received_syn_ack", "answered_rst", "answered_syn_ack")
+_SAMPLES, _SAMPLE = 4, 128  # packets, bytes of each
 _PROOFS = ("accepted", "received")
 
 
@@ -138,6 +139,8 @@ class Look:
         self.own_flows: dict[tuple[str, int, int], int] = {}
         self.quoted: dict[tuple[int, int, int], Cell] = {}
         self.late: set[tuple[int, int, str]] = set()  # cell, peer, in or out
+        self.strays = 0
+        self.samples: list[tuple[int, str, str]] = []  # protocol, sender, hexadecimal
         self.flights: dict[int, list[Flight]] = {}  # cell -> one for each peer in `out`
         for cell in self.cells:
             self.quoted[(cell.family, cell.protocol, cell.port)] = cell
@@ -197,17 +200,25 @@ class Look:
             self.missing -= 1
         return True
 
-    def too_late(self, token: bytes) -> None:
-        """A packet that is not of this look: it may be one that an earlier look waited for."""
+    def too_late(self, token: bytes) -> bool:
+        """A packet that is not of this look: is it of an earlier one, and was it waited for?"""
         known = self.run.past.get(token)
-        if known is not None:
-            side, family, probe, peer = known
-            for cell in self.cells:
-                if (cell.family, cell.probe) == (family, probe):
-                    self.late.add((cell.number, peer, side))
+        if known is None:
+            return False
+        side, family, probe, peer = known
+        for cell in self.cells:
+            if side and (cell.family, cell.probe) == (family, probe):
+                self.late.add((cell.number, peer, side))
+        return True
+
+    def stray(self, protocol: int, data: bytes, sender: str) -> None:
+        """A packet with the run's tag that this node was never to get."""
+        self.strays += 1
+        if len(self.samples) < _SAMPLES:
+            self.samples.append((protocol, sender, data[:_SAMPLE].hex()))
 
     def remember(self) -> None:
-        """Keep what is still missing, so that a later look knows it for late, not for lost."""
+        """Keep what was expected: what is missing may come yet, and is then late, not lost."""
         if not self.missing:
             return
         sides = (("in", "accepted", self.requests), ("out", "received", self.own))
@@ -215,10 +226,11 @@ class Look:
             seen = self.seen[vantage]
             for token, place in tokens.items():
                 cell = self.cell_of(place >> 6)
-                due = side == "in" or cell.two_way
-                if due and not seen[place >> 6] >> (place & 63) & 1:
-                    peer = (place >> 6) % self.run.peers
-                    self.run.past[token] = (side, cell.family, cell.probe, peer)
+                if side == "out" and not cell.two_way:
+                    continue
+                peer = (place >> 6) % self.run.peers
+                missing = not seen[place >> 6] >> (place & 63) & 1
+                self.run.past[token] = (side if missing else "", cell.family, cell.probe, peer)
 
     def error(self, slot: int, sender: str, kind: int, code: int) -> None:
         """An ICMP error quotes a probe of `slot`; a port-unreachable tells less than any other."""

@@ -16,6 +16,7 @@ def report(look: "Look") -> "dict[str, object]":
 
     `seen[vantage]` lists [cell, peer, bit set] where the bit set is not all that was planned;
     `kinds[vantage]` [cell, peer, RSTs, SYN-ACKs] where not each was answered by an RST alone;
+    `strays` counts packets with the run's tag that were not for this node, and shows some;
     `late` lists [cell, peer, in or out] where a packet came that an earlier look had waited for;
     `rtt[cell]` the least round-trip time in microseconds for each peer of `out`, 0 for none.
     """
@@ -47,6 +48,7 @@ def report(look: "Look") -> "dict[str, object]":
             [s // peers, s % peers, code, mask] for (s, code), mask in look.send_errors.items()
         ],
         "late": sorted([cell, peer, side] for cell, peer, side in look.late),
+        "strays": [look.strays, [list(sample) for sample in look.samples]],
         "sources": [[s // peers, s % peers, a] for s, a in look.sources.items()],
     }
 

@@ -42,22 +42,7 @@ def upper_devices(links: "list[tuple[int, bytes]]") -> "set[str]":
     What such a device sends has not left the node before the device below it sends it too.
     `links` are RTM_NEWLINK messages.
     """
-    names: dict[int, str] = {}
-    masters: set[int] = set()
-    stacked: set[int] = set()
-    for kind, body in links:
-        if kind != RTM_NEWLINK:
-            continue
-        index = struct.unpack_from("=i", body, 4)[0]
-        found = attributes(body[16:])
-        names[index] = found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
-        if IFLA_MASTER in found:
-            masters.add(struct.unpack("=i", found[IFLA_MASTER])[0])
-        info = attributes(found.get(IFLA_LINKINFO, b""))
-        below_is_ours = IFLA_LINK in found and IFLA_LINK_NETNSID not in found
-        if below_is_ours and info.get(IFLA_INFO_KIND, b"").rstrip(b"\0") in STACKED:
-            stacked.add(index)
-    return {name for index, name in names.items() if index in masters or index in stacked}
+    return {upper for upper, _ in _stacks(links)}
 
 
 def lower_devices(links: "list[tuple[int, bytes]]") -> "set[str]":
@@ -65,20 +50,26 @@ def lower_devices(links: "list[tuple[int, bytes]]") -> "set[str]":
 
     A frame on such a device may be for the MAC address of the one above it.
     """
+    return {lower for _, lower in _stacks(links)}
+
+
+def _stacks(links: "list[tuple[int, bytes]]") -> "list[tuple[str, str]]":
+    """(upper, lower) of every two devices of which one sends through the other."""
     names: dict[int, str] = {}
-    lower: set[int] = set()
+    pairs = []
     for kind, body in links:
-        if kind == RTM_NEWLINK:
-            index = struct.unpack_from("=i", body, 4)[0]
-            found = attributes(body[16:])
-            names[index] = found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
-            if IFLA_MASTER in found:
-                lower.add(index)
-            info = attributes(found.get(IFLA_LINKINFO, b""))
-            stacked = info.get(IFLA_INFO_KIND, b"").rstrip(b"\0") in STACKED
-            if stacked and IFLA_LINK in found and IFLA_LINK_NETNSID not in found:
-                lower.add(struct.unpack("=i", found[IFLA_LINK])[0])
-    return {name for index, name in names.items() if index in lower}
+        if kind != RTM_NEWLINK:
+            continue
+        index = struct.unpack_from("=i", body, 4)[0]
+        found = attributes(body[16:])
+        names[index] = found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
+        if IFLA_MASTER in found:
+            pairs.append((struct.unpack("=i", found[IFLA_MASTER])[0], index))
+        info = attributes(found.get(IFLA_LINKINFO, b""))
+        below_is_ours = IFLA_LINK in found and IFLA_LINK_NETNSID not in found
+        if below_is_ours and info.get(IFLA_INFO_KIND, b"").rstrip(b"\0") in STACKED:
+            pairs.append((index, struct.unpack("=i", found[IFLA_LINK])[0]))
+    return [(names.get(upper, ""), names.get(lower, "")) for upper, lower in pairs]
 
 
 def failed_neighbours(entries: "list[tuple[int, bytes]]") -> "set[tuple[int, bytes]]":

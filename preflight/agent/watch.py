@@ -49,13 +49,24 @@ class Watcher:
         if len(data) < 8:
             return
         at = 8 + self._offsets.get(data[2] << 8 | data[3], 0) + TAG
-        token = data[at : at + TOKEN]
-        self._accept(raw, self._look.requests.get(token), token, sender)
+        self._accept(raw, data, data[at : at + TOKEN], sender)
 
-    def _accept(self, raw: "RawSocket", place: "int | None", token: bytes, sender: str) -> None:
+    def _accept(
+        self,
+        raw: "RawSocket",
+        data: bytes,
+        token: bytes,
+        sender: str,
+        flow: "tuple[str, int, int] | None" = None,
+    ) -> None:
         look = self._look
+        place = look.requests.get(token)
+        if place is None and flow is not None:
+            place = look.request_flows.get(flow)
         if place is None:
-            look.too_late(token)
+            # SYNs carry no tag: one of no pair is somebody else's business.
+            if not look.too_late(token) and raw.protocol != TCP:
+                look.stray(raw.protocol, data, sender)
         elif look.sight("accepted", place):
             peer = (place >> 6) % look.run.peers
             if sender != look.run.addresses[raw.family][peer]:
@@ -68,10 +79,7 @@ class Watcher:
         source, port = data[0] << 8 | data[1], data[2] << 8 | data[3]
         kind = kind_of(data[13])
         if kind == "syn":
-            place = look.requests.get(data[4:8])
-            if place is None:
-                place = look.request_flows.get((sender, source, port))
-            self._accept(raw, place, data[4:8], sender)
+            self._accept(raw, data, data[4:8], sender, (sender, source, port))
         elif kind is not None:
             place = look.own.get(previous(data[8:12]))
             if place is None:
@@ -98,7 +106,7 @@ class Watcher:
             return
         token = data[8 + TAG : 8 + TAG + TOKEN]
         if kind == _REQUEST[raw.protocol]:
-            self._accept(raw, self._look.requests.get(token), token, sender)
+            self._accept(raw, data, token, sender)
         elif kind == _REPLY[raw.protocol]:
             self._answered(self._look.own.get(token), token, stamp)
 

@@ -33,6 +33,8 @@ class Report:
     send_errors: dict[Spot, dict[int, int]]
     neighbours: set[Spot]
     sources: dict[Spot, str] = field(default_factory=dict)
+    strays: int = 0
+    samples: tuple[tuple[int, str, bytes], ...] = ()  # protocol number, sender, from its header on
     late: set[tuple[int, int, str]] = field(default_factory=set)  # cell, peer, in or out
 
     def exceptions(self) -> Iterator[tuple[str, int, int]]:
@@ -57,6 +59,7 @@ def parse(frame: Mapping[str, Any]) -> Report:
     send_errors: dict[Spot, dict[int, int]] = {}
     for cell, peer, code, mask in frame["send_errors"]:
         send_errors.setdefault((int(cell), int(peer)), {})[int(code)] = int(mask)
+    strays, samples = frame.get("strays", (0, ()))
     return Report(
         seen={
             str(vantage): {(int(c), int(p)): int(mask) for c, p, mask in rows}
@@ -75,6 +78,8 @@ def parse(frame: Mapping[str, Any]) -> Report:
         send_errors=send_errors,
         neighbours={(int(c), int(p)) for c, p in frame.get("neighbours", ())},
         sources={(int(c), int(p)): str(a) for c, p, a in frame["sources"]},
+        strays=int(strays),
+        samples=tuple((int(n), str(a), bytes.fromhex(data)) for n, a, data in samples),
         late={(int(c), int(p), str(side)) for c, p, side in frame.get("late", ())},
     )
 
@@ -178,6 +183,12 @@ class Collection:
         if timed is None or len(timed) != len(row):
             return [None] * len(row)
         return [us / 1000 if us > 0 else None for us in timed]
+
+    def strays(self) -> dict[int, tuple[int, tuple[tuple[int, str, bytes], ...]]]:
+        """For each node the number of packets of this run that were not for it, and some."""
+        return {
+            n: (r.strays, r.samples) for n, r in self._reports.items() if r.strays and r.samples
+        }
 
     def late(self) -> set[tuple[int, int, int]]:
         """(cell, source, destination) of which packets of an earlier look have come by now."""

@@ -15,14 +15,22 @@ def notes(
     hellos: Mapping[int, Mapping[str, Any]],
     sources: Mapping[tuple[int, str], set[int]],
     slow: Collection[tuple[int, int]] = (),
+    strays: Mapping[int, tuple[int, str]] | None = None,
 ) -> list[str]:
     """Plain sentences, the most important first.
 
     `inert` lists for each probe who was sent its harmless form; `sources` for each source and
     address that is not in the inventory the destinations that saw probes come from there; `slow`
-    the pairs of which packets came after they had been given up.
+    the pairs of which packets came after they had been given up; `strays` for each node that got
+    packets which were not for it their number and one of them in words.
     """
     out = []
+    for node, (count, example) in sorted((strays or {}).items()):
+        packets = "packets" if count != 1 else "packet"
+        out.append(
+            f"{scope.nodes[node].name} got {count} {packets} of this run that were meant for "
+            f"another node, such as {example}: something on the path translates destinations"
+        )
     if slow:
         pairs = ", ".join(
             f"{scope.nodes[s].name} → {scope.nodes[d].name}" for s, d in sorted(slow)[:_SHOWN]
