@@ -14,7 +14,7 @@ ALLOWED = {
     "agent": {"agent", "wire"},
     "wire": set(),
     "errors": set(),
-    "craft": {"core"},
+    "craft": {"core", "craft"},
     "report": {"core", "report", "preflight"},
     "inventory": {"core", "inventory", "errors"},
     "transport": {"core", "transport", "errors", "wire"},
