@@ -190,9 +190,14 @@ class Survey:
                     slow = (c, s, d) in late and outcome.verdict is not Verdict.OPEN
                     if slow:
                         self.slow.add((s, d))
-                    if slow or outcome.cause is Cause.NOT_WATCHED:
+                    if slow or outcome.cause is Cause.NOT_WATCHED or self._half_seen(outcome, key):
                         left[key] = before[key]
         return left
+
+    def _half_seen(self, outcome: Outcome, key: Key) -> bool:
+        """It is bad, and a vantage point was not watched that would tell where."""
+        bad = outcome.verdict in (Verdict.BLOCKED, Verdict.LOSSY)
+        return bad and outcome.place is None and set(key[2:]) <= self._looker.usable()
 
     def _judge_later(self, later: Sightings, first: Sightings | None, key: Key) -> Outcome:
         if first is not None:

@@ -33,7 +33,8 @@ class Run:
         self.me = me
         self.addresses = addresses  # family -> address of each peer, "" where it has none
         self.peers = max(map(len, addresses.values()))
-        self.past: dict[bytes, tuple[str, int, int, int]] = {}  # see `remember`
+        self.past: dict[bytes, tuple[str, int, int, int]] = {}  # see `Look.recall`
+        self.looks: list[Look] = []  # not in `past` yet: a run's last look need not be
         self.tag = packets.run_tag(key)
         self.ident = packets.run_ident(key)
         self.numbers = {
@@ -139,6 +140,8 @@ class Look:
         self.own_flows: dict[tuple[str, int, int], int] = {}
         self.quoted: dict[tuple[int, int, int], Cell] = {}
         self.late: set[tuple[int, int, str]] = set()  # cell, peer, in or out
+        while run.looks:
+            run.looks.pop().recall(run.past)
         self.strays = 0
         self.samples: list[tuple[int, str, str]] = []  # protocol, sender, hexadecimal
         self.flights: dict[int, list[Flight]] = {}  # cell -> one for each peer in `out`
@@ -219,8 +222,10 @@ class Look:
 
     def remember(self) -> None:
         """Keep what was expected: what is missing may come yet, and is then late, not lost."""
-        if not self.missing:
-            return
+        self.run.looks.append(self)
+
+    def recall(self, past: "dict[bytes, tuple[str, int, int, int]]") -> None:
+        """Add this look's tokens to `past`: (in or out, "" where it came; family, probe, peer)."""
         sides = (("in", "accepted", self.requests), ("out", "received", self.own))
         for side, vantage, tokens in sides:
             seen = self.seen[vantage]
@@ -230,7 +235,7 @@ class Look:
                     continue
                 peer = (place >> 6) % self.run.peers
                 missing = not seen[place >> 6] >> (place & 63) & 1
-                self.run.past[token] = (side if missing else "", cell.family, cell.probe, peer)
+                past[token] = (side if missing else "", cell.family, cell.probe, peer)
 
     def error(self, slot: int, sender: str, kind: int, code: int) -> None:
         """An ICMP error quotes a probe of `slot`; a port-unreachable tells less than any other."""

@@ -33,6 +33,7 @@ class Routes:
     def __init__(self) -> None:
         self._netlink = Netlink()
         self._known: dict[str, Route] = {}
+        self._refusals: dict[tuple[str, int], int] = {}
         self._mtus: dict[int, int] = {}
         self._control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
@@ -56,11 +57,15 @@ class Routes:
 
         A raw socket is not routed by such rules, and Cilium's own UDP is.
         """
-        try:
-            self._netlink.route(socket.inet_pton(_domain(family), address), udp_port)
-        except OSError as error:
-            return error.errno if error.errno in _FORBIDDEN else 0
-        return 0
+        key = (address, udp_port)
+        if key not in self._refusals:
+            self._refusals[key] = 0
+            try:
+                self._netlink.route(socket.inet_pton(_domain(family), address), udp_port)
+            except OSError as error:
+                if error.errno in _FORBIDDEN:
+                    self._refusals[key] = error.errno or 0
+        return self._refusals[key]
 
     def _mtu(self, device: int) -> int:
         if device not in self._mtus:

@@ -14,7 +14,10 @@ from importlib.resources import files
 from importlib.util import MAGIC_NUMBER
 
 # No quote, dollar, backslash or exclamation mark: it passes through any login shell unharmed.
-BOOT = "import os;exec(bytes().join(iter(lambda:os.read(0,1)or os._exit(96),bytes([10]))).decode())"
+BOOT = (
+    "import posix as os;"
+    "exec(bytes().join(iter(lambda:os.read(0,1)or os._exit(96),bytes([10]))).decode())"
+)
 NO_INPUT_STATUS = 96  # standard input ended before the agent was there
 OLD_PYTHON_STATUS = 98
 
@@ -36,7 +39,7 @@ _TAPS = ("preflight.agent.taps",)
 
 # Runs on any Python, the oldest included: no syntax newer than 2.
 _LOADER = """\
-import os, sys, zlib
+import posix as os, sys, zlib
 if sys.version_info < (3, 6):
     os.write(2, ("preflight: " + sys.executable + " is Python %d.%d; the agent needs 3.6"
                  % sys.version_info[:2]).encode())
