@@ -2,7 +2,9 @@
 
 import json
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -317,3 +319,34 @@ def test_two_runs_side_by_side_do_not_disturb_each_other(lab: Lab) -> None:
         out, _ = run.communicate(timeout=60)
         assert run.returncode == 0
         assert set(verdicts(json.loads(out)).values()) == {"open"}
+
+
+def test_passwords_are_asked_for_on_the_terminal_and_stay_there(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "snapshot.json"
+    arguments = ["check", "-i", lab.inventory_path, "-q", "-K", "--output", path]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, command(*arguments))
+    shown = b""
+    while piece := read_terminal(terminal):
+        shown += piece
+        if shown.endswith(b"sudo password: "):
+            os.write(terminal, b"Secr3t-pw\n")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert b"72 open" in shown
+    assert b"Secr3t" not in shown + path.read_bytes()
+
+
+def read_terminal(terminal: int) -> bytes:
+    ready, _, _ = select.select([terminal], [], [], 30)
+    try:
+        return os.read(terminal, 4096) if ready else b""
+    except OSError:  # the other end is closed
+        return b""
+
+
+def test_without_a_terminal_nothing_can_be_asked(lab: Lab) -> None:
+    done = preflight("check", "-i", lab.inventory_path, "--ask-pass", start_new_session=True)
+    assert done.returncode == 2
+    assert "no terminal to ask on" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from enum import StrEnum
+from getpass import getpass
 from pathlib import Path
 from typing import Annotated
 
@@ -155,12 +156,14 @@ def check(
 
 
 def _ask(prompt: str) -> str:
+    asked = prompt.rstrip(": ")
     try:
         Path("/dev/tty").open("rb").close()
+        return getpass(f"{asked}: ")
     except OSError as error:
-        asked = prompt.rstrip(": ")
         raise UsageError(f"{asked}: there is no terminal to ask on; use ssh-agent") from error
-    return str(typer.prompt(prompt.rstrip(": "), hide_input=True, err=True))
+    except EOFError as error:
+        raise UsageError(f"{asked}: nothing was typed") from error
 
 
 def _probe(
