@@ -34,7 +34,7 @@ class Run:
         self.addresses = addresses  # family -> address of each peer, "" where it has none
         self.peers = max(map(len, addresses.values()))
         self.past: dict[bytes, tuple[str, int, int, int]] = {}  # see `Look.recall`
-        self.looks: list[Look] = []  # not in `past` yet: a run's last look need not be
+        self.looks: list[Look] = []  # not in `past` yet: most need never be
         self.tag = packets.run_tag(key)
         self.ident = packets.run_ident(key)
         self.numbers = {
@@ -140,8 +140,6 @@ class Look:
         self.own_flows: dict[tuple[str, int, int], int] = {}
         self.quoted: dict[tuple[int, int, int], Cell] = {}
         self.late: set[tuple[int, int, str]] = set()  # cell, peer, in or out
-        while run.looks:
-            run.looks.pop().recall(run.past)
         self.strays = 0
         self.samples: list[tuple[int, str, str]] = []  # protocol, sender, hexadecimal
         self.flights: dict[int, list[Flight]] = {}  # cell -> one for each peer in `out`
@@ -205,7 +203,10 @@ class Look:
 
     def too_late(self, token: bytes) -> bool:
         """A packet that is not of this look: is it of an earlier one, and was it waited for?"""
-        known = self.run.past.get(token)
+        run = self.run
+        while run.looks:
+            run.looks.pop().recall(run.past)
+        known = run.past.get(token)
         if known is None:
             return False
         side, family, probe, peer = known
