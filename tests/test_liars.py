@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from netns import NetnsConnector
+from scenarios import Silent
 
 from preflight import run
 from preflight.core.model import Family, Outcome, Phase
@@ -17,13 +18,6 @@ pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("clean_firewalls")]
 
 
 Outcomes = Callable[..., list[Outcome]]
-
-
-class Quiet:
-    def phase(self, text: str, total: int) -> None: ...
-    def advance(self, node: str) -> None: ...
-    def waiting(self, nodes: list[str]) -> None: ...
-    def note(self, text: str) -> None: ...
 
 
 @pytest.fixture
@@ -43,7 +37,7 @@ def outcomes(lab4: Lab, notes: list[str]) -> Callable[..., list[Outcome]]:
             **options,
         )
         connector = NetnsConnector(lab4.popen)
-        found = run.check(load(lab4.inventory_path), asked, lambda _node: connector, Quiet())
+        found = run.check(load(lab4.inventory_path), asked, lambda _node: connector, Silent())
         notes[:] = found.notes
         return [cell.outcome for cell in found.matrix.cells()]
 

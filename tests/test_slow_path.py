@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from netns import NetnsConnector
+from scenarios import Silent
 
 from preflight import run
 from preflight.core.model import Family
@@ -21,13 +22,6 @@ from preflight.lab import Lab
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("clean_firewalls")]
 
 ETH_P_ALL = 0x0003
-
-
-class Quiet:
-    def phase(self, text: str, total: int) -> None: ...
-    def advance(self, node: str) -> None: ...
-    def waiting(self, nodes: list[str]) -> None: ...
-    def note(self, text: str) -> None: ...
 
 
 def tap(lab: Lab, device: str) -> socket.socket:
@@ -102,7 +96,7 @@ def test_a_slow_path_is_open_and_where_it_was_too_slow_that_is_noted(
         family=Family.IPV4, sources=("n3", "n4"), destinations=("n3", "n4"), timeout_s=1.0
     )
     with delayed(lab4, "n4", delay_s):
-        found = run.check(load(lab4.inventory_path), options, lambda _node: connector, Quiet())
+        found = run.check(load(lab4.inventory_path), options, lambda _node: connector, Silent())
     assert {cell.outcome.verdict for cell in found.matrix.cells()} == {"open"}
     late = [note for note in found.notes if "after they had been given up" in note]
     assert bool(late) == (2 * delay_s > options.timeout_s)
