@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from itertools import chain
 from typing import Any
@@ -232,8 +233,13 @@ def _vet(report: Report, plan: LookPlan, node: int) -> None:
         raise ValueError("an error that does not exist")
     if not (report.seen.keys() >= _PROOFS and report.kinds.keys() >= _KINDS):
         raise ValueError("a vantage point is missing")
-    for address in (*report.sources.values(), *(error.sender for error in report.errors.values())):
-        _, _, zone = address.partition("%")
-        ip_address(address)
-        if not (zone or "0").replace("-", "").replace("_", "").replace(".", "").isalnum():
-            raise ValueError("an address that cannot be")
+    for address in {*report.sources.values(), *(error.sender for error in report.errors.values())}:
+        _vet_address(address)
+
+
+@lru_cache(maxsize=4096)  # a run's nodes all hear from one another
+def _vet_address(address: str) -> None:
+    _, _, zone = address.partition("%")
+    ip_address(address)
+    if not (zone or "0").replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise ValueError("an address that cannot be")

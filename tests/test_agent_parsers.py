@@ -1,5 +1,6 @@
 """What the agent takes from the wire and from the kernel: any bytes, and only its own count."""
 
+import errno
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -568,16 +569,43 @@ def test_port_tables_are_read_back(rows: list[tuple[int, str]]) -> None:
 
 
 @pytest.mark.parametrize("domain", [socket.AF_INET, socket.AF_INET6])
-def test_this_machines_ports_are_found(domain: int) -> None:
+def test_this_machines_ports_are_found(domain: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(domain, socket.SOCK_DGRAM) as udp, socket.socket(domain) as tcp:
         for one in (udp, tcp):
             one.bind(("127.0.0.1" if domain == socket.AF_INET else "::1", 0))
         bound, listening = udp.getsockname()[1], tcp.getsockname()[1]
-        assert host.owned_udp_ports({bound, 1}) == [bound]
-        assert host.listening_tcp_ports({listening}) == []
+        assert host.ports(host.udp_sockets(), {bound, 1}) == [bound]
+        assert host.ports(host.listeners(), {listening}) == []
         tcp.listen()
         with socket.create_connection(tcp.getsockname()[:2]):
-            assert host.listening_tcp_ports({listening, 1}) == [listening]
+            assert host.ports(host.listeners(), {listening, 1}) == [listening]
+            with monkeypatch.context() as without_tcp_diag:
+                without_tcp_diag.setattr(host, "_diagnosed", no_such_module)
+                assert host.ports(host.listeners(), {listening, 1}) == [listening]
+
+
+def no_such_module(_: int) -> None:
+    raise OSError(errno.ENOENT, "no tcp_diag")
+
+
+def test_a_listener_counts_for_whom_it_serves() -> None:
+    wanted = {"udp": {6081, 53}, "tcp": {4240}}
+    own, other = b"\12\0\0\1", b"\12\0\0\2"
+    nobody: dict[int, set[tuple[bytes, int]]] = {4: set(), 6: set()}
+    for address, port, says in (
+        (own, 4240, [4240]),
+        (bytes(4), 4240, [4240]),
+        (other, 4240, []),
+        (own, 4241, []),
+    ):
+        tcp = {4: {(address, port)}, 6: set()}
+        assert host.served(4, own, wanted, nobody, tcp)["tcp"] == says
+        assert host.served(6, bytes(15) + b"\1", wanted, nobody, tcp)["tcp"] == []
+    dual = {4: set(), 6: {(bytes(16), 4240), (bytes(16), 6081)}}
+    assert host.served(4, own, wanted, dual, dual) == {"udp": [], "tcp": [4240], "unsure": [6081]}
+    alone = {4: {(own, 6081)}, 6: dual[6]}
+    assert host.served(4, own, wanted, alone, nobody)["unsure"] == []
+    assert host.served(6, bytes(15) + b"\1", wanted, dual, dual)["udp"] == [6081]
 
 
 def test_what_is_not_there_is_read_as_empty() -> None:

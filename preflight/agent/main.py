@@ -83,11 +83,12 @@ class Agent:
             return hello
         packed = {_packed(f, a): a for f, a in self._own.items()}
         hello["absent"] = [packed[a] for a in host.absent(list(packed))]
-        hello["udp"] = host.owned_udp_ports(set(self._offsets))
-        hello["tcp"] = host.listening_tcp_ports(set(setup["tcp"]))
+        udp, tcp = host.udp_sockets(), host.listeners()
         wanted = {"udp": set(self._offsets), "tcp": set(setup["tcp"])}
+        hello["udp"] = host.ports(udp, wanted["udp"])
+        hello["tcp"] = host.ports(tcp, wanted["tcp"])
         hello["served"] = {
-            str(family): host.served(family, _packed(family, address), wanted)
+            str(family): host.served(family, _packed(family, address), wanted, udp, tcp)
             for family, address in self._own.items()
         }
         hello["echo_ignored"] = host.echo_ignored()

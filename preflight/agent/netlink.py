@@ -16,7 +16,7 @@ NLM_F_REQUEST, NLM_F_DUMP = 1, 0x300
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_VIA = 1, 4, 5, 7, 18
 RTA_IP_PROTO, RTA_DPORT = 27, 29
-NETLINK_ROUTE = 0
+NETLINK_ROUTE, NETLINK_SOCK_DIAG = 0, 4
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -49,11 +49,11 @@ def messages(data: bytes) -> "list[tuple[int, bytes]]":
 
 
 class Netlink:
-    """One rtnetlink socket. Raises OSError where the kernel says no."""
+    """One netlink socket, rtnetlink's by default. Raises OSError where the kernel says no."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: int = NETLINK_ROUTE) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-        self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_ROUTE)
+        self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self._socket.settimeout(2)
         self._socket.bind((0, 0))
@@ -74,7 +74,7 @@ class Netlink:
                 if got == NLMSG_ERROR:
                     code = -struct.unpack_from("=i", body)[0]
                     if code:
-                        raise OSError(code, "rtnetlink request %d" % kind)
+                        raise OSError(code, "netlink request %d" % kind)
                     continue
                 out.append((got, body))
             if not dump:
