@@ -1,20 +1,18 @@
 """Has looks made by a fleet of agents: sends them their parts, waits, collects their reports."""
 
-import queue
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from ipaddress import ip_address
 from itertools import chain
 from typing import Any
 
+from preflight.chorus import Chorus, Keep
 from preflight.core.collect import Collection, Report, parse
-from preflight.core.model import AgentState, Family, Protocol
+from preflight.core.model import Family, Protocol
 from preflight.core.plan import CellPlan, LookPlan, inert_destinations
 from preflight.core.scope import Scope
 from preflight.transport import bundle
-from preflight.transport.fleet import Event, Fleet
+from preflight.transport.fleet import Event
 
 _GRACE_S = 15.0  # for a held-up node, beyond what its part should take
 _LAST_WORDS_S = 2.0
@@ -32,21 +30,15 @@ class Lookout:
     def __init__(
         self,
         scope: Scope,
-        fleet: Fleet,
+        chorus: Chorus,
         hellos: Mapping[int, Mapping[str, Any]],
         templates: Templates,
         *,
         after: bool,
-        stop: threading.Event,
-        watch: Callable[[Sequence[str]], None],
     ) -> None:
-        self.lost: dict[int, Event] = {}
         self._scope = scope
-        self._fleet = fleet
-        self._alive = set(hellos)
+        self.chorus = chorus
         self._templates = templates
-        self._stop = stop
-        self._watch = watch
         self._with_taps: set[int] = set()
         owned = {node: hello["udp"] for node, hello in hellos.items()}
         agents = [node in hellos for node in range(len(scope.nodes))]
@@ -58,122 +50,77 @@ class Lookout:
             str(_FAMILIES[f]): [node.address_in(f) or "" for node in scope.nodes]
             for f in scope.families
         }
-        fleet.broadcast(sorted(hellos), {"t": "peers", "addresses": addresses})
+        chorus.broadcast(hellos, {"t": "peers", "addresses": addresses})
 
     @property
     def interrupted(self) -> bool:
         """The user wants it to end."""
-        return self._stop.is_set()
+        return self.chorus.interrupted
+
+    @property
+    def lost(self) -> Mapping[int, Event]:
+        """The last event of each agent that was lost."""
+        return self.chorus.lost
 
     def usable(self) -> set[int]:
         """The nodes whose agents are there."""
-        return self._alive
+        return self.chorus.alive
 
     def look(self, plan: LookPlan) -> Collection:
         """Have `plan` carried out by whoever of its nodes is still there."""
         reports: dict[int, Report] = {}
+
+        def keep(node: int, frame: Mapping[str, Any]) -> None:
+            report = parse(frame)
+            _vet(report, plan, node)
+            reports[node] = report
+
         frames = {} if self.interrupted else self._frames(plan)
         part = set(frames)
         self._order(plan, frames, part)
-        self._collect(plan, part, reports)
+        self._collect(plan, part, reports, keep)
         if self.interrupted:
-            self._last_words(plan, part, reports)
+            self._last_words(plan, part - reports.keys(), keep)
         protocols = [probe.protocol for probe in self._scope.probes]
         return Collection(plan, protocols, reports)
 
     def _order(self, plan: LookPlan, frames: Mapping[int, dict[str, Any]], part: set[int]) -> None:
+        chorus = self.chorus
         if plan.taps and (new := part - self._with_taps):
-            self._fleet.broadcast(sorted(new), bundle.taps())
+            chorus.broadcast(new, bundle.taps())
             self._with_taps |= new
-        for node, frame in frames.items():
-            self._fleet.send(node, frame)
+        chorus.send(frames)
         if plan.taps:
-            self._until(part, "ready", plan, _GRACE_S)
-            self._fleet.broadcast(sorted(part & self._alive), {"t": "go"})
+            chorus.until(part, "ready", plan.number, _GRACE_S)
+            chorus.broadcast(part, {"t": "go"})
 
-    def _collect(self, plan: LookPlan, part: set[int], reports: dict[int, Report]) -> None:
-        sending = 2 * plan.sending_s() + _GRACE_S
-        self._until(part, "sent", plan, sending, reports)
-        rest = sorted((part & self._alive) - reports.keys())
-        self._fleet.broadcast(rest, {"t": "drain", "wait": plan.wait_s})
-        self._until(part, "report", plan, plan.wait_s + _GRACE_S, reports)
-
-    def _last_words(self, plan: LookPlan, part: set[int], reports: dict[int, Report]) -> None:
-        rest = (part & self._alive) - reports.keys()
-        self._fleet.broadcast(sorted(rest), {"t": "go"})
-        self._fleet.broadcast(sorted(rest), {"t": "drain", "wait": 0})
-        self._until(part, "report", plan, _LAST_WORDS_S, reports, last=True)
-
-    def _until(
-        self,
-        part: set[int],
-        kind: str,
-        plan: LookPlan,
-        limit_s: float,
-        reports: dict[int, Report] | None = None,
-        *,
-        last: bool = False,
+    def _collect(
+        self, plan: LookPlan, part: set[int], reports: Mapping[int, Report], keep: Keep
     ) -> None:
-        """Until all of `part` have said `kind` or are lost; a report stands for all before it.
+        chorus = self.chorus
+        chorus.until(part, "sent", plan.number, 2 * plan.sending_s() + _GRACE_S, keep)
+        rest = part - reports.keys()
+        chorus.broadcast(rest, {"t": "drain", "wait": plan.wait_s})
+        chorus.until(rest, "report", plan.number, plan.wait_s + _GRACE_S, keep)
 
-        An interruption ends it, unless these are the `last` words that it asks for.
-        """
-        waiting = part & self._alive
-        if reports is not None:
-            waiting -= reports.keys()
-        end = time.monotonic() + limit_s
-        while waiting and (last or not self.interrupted):
-            left = end - time.monotonic()
-            if left <= 0:
-                break
-            try:
-                event = self._fleet.events.get(timeout=min(left, 0.5))
-            except queue.Empty:
-                self._watch([self._scope.nodes[n].name for n in sorted(waiting)])
-                continue
-            if event.frame is None:
-                self.lose(event)
-            elif event.frame.get("number") == plan.number and event.node in self._alive:
-                if event.frame["t"] == "report" and reports is not None:
-                    self._keep(event, plan, reports)
-                    waiting.discard(event.node)
-                elif event.frame["t"] == kind:
-                    waiting.discard(event.node)
-            waiting &= self._alive
-        for node in () if self.interrupted else waiting:
-            reason = f"the agent was not done {limit_s:.0f} s after it should have been"
-            self.lose(Event(node, None, AgentState.LOST, reason))
-
-    def _keep(self, event: Event, plan: LookPlan, reports: dict[int, Report]) -> None:
-        assert event.frame is not None
-        try:
-            report = parse(event.frame)
-            _vet(report, plan, event.node)
-            reports[event.node] = report
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-            reason = f"the agent's report makes no sense ({type(error).__name__})"
-            self.lose(Event(event.node, None, AgentState.FAILED, reason))
-
-    def lose(self, event: Event) -> None:
-        """That node's agent is gone."""
-        if event.node in self._alive:
-            self._alive.discard(event.node)
-            self.lost[event.node] = event
-            self._fleet.drop(event.node)
+    def _last_words(self, plan: LookPlan, rest: set[int], keep: Keep) -> None:
+        self.chorus.broadcast(rest, {"t": "go"})
+        self.chorus.broadcast(rest, {"t": "drain", "wait": 0})
+        self.chorus.until(rest, "report", plan.number, _LAST_WORDS_S, keep, last=True)
 
     # --- the frames
 
     def _frames(self, plan: LookPlan) -> dict[int, dict[str, Any]]:
         cells = [self._cell(cell) for cell in plan.cells]
-        come = [_reversed(cell, self._alive) for cell in plan.cells]
+        come = [_reversed(cell, self.chorus.alive) for cell in plan.cells]
         frames: dict[int, dict[str, Any]] = {}
-        for node in sorted(self._alive):
+        for node in sorted(self.chorus.alive):
             mine = [
                 {**fields, "out": list(cell.pairs[node]), "in": back[node]}
                 for fields, cell, back in zip(cells, plan.cells, come, strict=True)
             ]
             if any(fields["out"] or fields["in"] for fields in mine):
-                alone = any(d not in self._alive for c in plan.cells for d in c.pairs[node])
+                alone = any(d not in self.chorus.alive for c in plan.cells for d in c.pairs[node])
                 frames[node] = {
                     "t": "look",
                     "number": plan.number,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
+from preflight.chorus import Chorus
 from preflight.core.model import AgentInfo, Family, Inventory, Node, Phase
 from preflight.core.notes import notes
 from preflight.core.options import CheckOptions
@@ -37,15 +38,10 @@ def check(
         try:
             states, hellos = muster(extent, options, fleet, key, connector, progress, stop)
             connected = time.monotonic()
-            lookout = Lookout(
-                extent,
-                fleet,
-                hellos,
-                templates,
-                after=options.phase is Phase.AFTER,
-                stop=stop,
-                watch=lambda names: progress.waiting(list(names)),
-            )
+            names = [node.name for node in extent.nodes]
+            chorus = Chorus(fleet, names, hellos, stop, lambda who: progress.waiting(list(who)))
+            after = options.phase is Phase.AFTER
+            lookout = Lookout(extent, chorus, hellos, templates, after=after)
             survey = Survey(
                 extent, options, hellos, lookout, lambda text: progress.phase(text, 0), stop.wait
             )
@@ -54,7 +50,7 @@ def check(
         finally:
             fleet.close()
         interrupted = stop.is_set()
-    for node, event in lookout.lost.items():
+    for node, event in chorus.lost.items():
         states[node] = AgentInfo(
             event.state, event.reason, states[node].python, states[node].kernel
         )

@@ -14,7 +14,7 @@ import pytest
 import test_agent_kit as kit
 from test_agent_kit import PATIENCE_S, Agents, Controller, Quiet, check, drops, ship, told
 
-from preflight import lookout, muster
+from preflight import chorus, muster
 from preflight.core.matrix import Cell
 from preflight.core.model import AgentState
 from preflight.core.snapshot import Snapshot
@@ -84,7 +84,7 @@ class Hurried(Quiet):
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> Hurried:
     progress = Hurried()
-    for module in (lookout, muster):
+    for module in (chorus, muster):
         monkeypatch.setattr(module, "time", progress)
     return progress
 

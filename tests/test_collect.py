@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from preflight import wire
 from preflight.agent.report import report
+from preflight.chorus import Chorus
 from preflight.core.collect import Collection, parse
 from preflight.core.evidence import IcmpError, Sightings
 from preflight.core.model import (
@@ -273,15 +274,10 @@ def a_lookout(fleet: FakeFleet, *, nodes: int = 2, stop: threading.Event | None 
         for n, number in enumerate((17, 6, 1))
         for harmless in (False, True)
     }
-    return Lookout(
-        extent,
-        fleet,  # type: ignore[arg-type]
-        dict.fromkeys(range(nodes), hello),
-        lambda: templates,
-        after=False,
-        stop=stop or threading.Event(),
-        watch=lambda names: None,
-    )
+    hellos = dict.fromkeys(range(nodes), hello)
+    names = [node.name for node in extent.nodes]
+    chorus = Chorus(fleet, names, hellos, stop or threading.Event(), lambda _: None)  # type: ignore[arg-type]
+    return Lookout(extent, chorus, hellos, lambda: templates, after=False)
 
 
 def first_look(nodes: int = 2) -> LookPlan:
@@ -472,7 +468,7 @@ def test_an_agent_that_is_lost_is_waited_for_no_more(moment: str) -> None:
 def test_whoever_is_lost_is_asked_no_more() -> None:
     fleet = FakeFleet(Obedient())
     lookout = a_lookout(fleet, nodes=3)
-    lookout.lose(Event(1, None, AgentState.LOST, "gone"))
+    lookout.chorus.lose(Event(1, None, AgentState.LOST, "gone"))
     fleet.sent.clear()
     lookout.look(first_look(3))
     assert {number for number, _ in fleet.sent} == {0, 2}

@@ -1,0 +1,99 @@
+"""The agents that are there, and waiting until each has said what it has to."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from preflight.core.model import AgentState
+from preflight.transport.fleet import Event, Fleet
+
+Keep = Callable[[int, Mapping[str, Any]], None]
+
+
+class Chorus:
+    """A fleet's usable agents. `watch` is told the names of those that are waited for."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        names: Sequence[str],
+        usable: Iterable[int],
+        stop: threading.Event,
+        watch: Callable[[Sequence[str]], None],
+    ) -> None:
+        self.alive = set(usable)
+        self.lost: dict[int, Event] = {}
+        self._fleet = fleet
+        self._names = names
+        self._stop = stop
+        self._watch = watch
+
+    @property
+    def interrupted(self) -> bool:
+        """The user wants it to end."""
+        return self._stop.is_set()
+
+    def send(self, frames: Mapping[int, Mapping[str, Any]]) -> None:
+        """To each its own."""
+        for node, frame in frames.items():
+            self._fleet.send(node, frame)
+
+    def broadcast(self, nodes: Iterable[int], frame: Mapping[str, Any]) -> None:
+        """The same to all of `nodes` that are still there."""
+        self._fleet.broadcast(sorted(set(nodes) & self.alive), frame)
+
+    def until(
+        self,
+        nodes: set[int],
+        kind: str,
+        number: int,
+        limit_s: float,
+        keep: Keep | None = None,
+        *,
+        last: bool = False,
+    ) -> None:
+        """Until all of `nodes` have said `kind` about the look `number`, or are lost.
+
+        A report, which `keep` is given, stands for all before it. `keep` may raise ValueError,
+        TypeError, KeyError, AttributeError or OverflowError: then that node's agent is lost. An
+        interruption ends the wait, unless these are the `last` words that it asks for.
+        """
+        waiting = nodes & self.alive
+        end = time.monotonic() + limit_s
+        while waiting and (last or not self.interrupted):
+            left = end - time.monotonic()
+            if left <= 0:
+                break
+            try:
+                event = self._fleet.events.get(timeout=min(left, 0.5))
+            except queue.Empty:
+                self._watch([self._names[n] for n in sorted(waiting)])
+                continue
+            if event.frame is None:
+                self.lose(event)
+            elif event.frame.get("number") == number and event.node in self.alive:
+                if event.frame["t"] == "report" and keep is not None:
+                    self._keep(event.node, event.frame, keep)
+                    waiting.discard(event.node)
+                elif event.frame["t"] == kind:
+                    waiting.discard(event.node)
+            waiting &= self.alive
+        for node in () if self.interrupted else waiting:
+            reason = f"the agent was not done {limit_s:.0f} s after it should have been"
+            self.lose(Event(node, None, AgentState.LOST, reason))
+
+    def _keep(self, node: int, frame: Mapping[str, Any], keep: Keep) -> None:
+        try:
+            keep(node, frame)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            reason = f"the agent's report makes no sense ({type(error).__name__})"
+            self.lose(Event(node, None, AgentState.FAILED, reason))
+
+    def lose(self, event: Event) -> None:
+        """That node's agent is gone."""
+        if event.node in self.alive:
+            self.alive.discard(event.node)
+            self.lost[event.node] = event
+            self._fleet.drop(event.node)
