@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from preflight.agent import packets
@@ -113,14 +113,21 @@ def test_udp_ports(key: bytes, family: int, probe: int, pair: tuple[int, int], c
 
 
 @given(KEYS, FAMILY_NUMBERS, PROBE_NUMBERS, PAIRS, st.integers(8, 20))
+@example(
+    bytes.fromhex("27d30412b99278bac57d87da2478486aa16089bfa73f8d8ea6d52ff339cbacc2"),
+    6,
+    0,
+    (44481, 1247),
+    14,
+)
 def test_udp_ports_are_spread(
     key: bytes, family: int, probe: int, pair: tuple[int, int], count: int
 ) -> None:
     """Over the whole range, and over every residue that a link bundle may choose a member by."""
     ports = udp_ports(key, family, probe, pair, count)
     high = ports[1:]
-    width = (65535 - 1024) / len(high)
-    assert [int((port - 1024) // width) for port in high] == list(range(len(high)))
+    width = (65535 - 1024) // len(high)
+    assert [(port - 1024) // width for port in high] == list(range(len(high)))
     for members in (2, 4, 8):
         assert {port % members for port in ports} == set(range(members))
 
