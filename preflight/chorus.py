@@ -84,6 +84,43 @@ class Chorus:
             reason = f"the agent was not done {limit_s:.0f} s after it should have been"
             self.lose(Event(node, None, AgentState.LOST, reason))
 
+    def ask(
+        self,
+        frames: Mapping[int, Mapping[str, Any]],
+        kind: str,
+        number: int,
+        limit_s: float,
+        keep: Keep,
+    ) -> dict[int, str]:
+        """Send each its frame and give `keep` its answer, of that kind and number.
+
+        Returns why, for each of those without an answer that makes sense. Unlike in `until`
+        nobody is lost for that: what is asked here is not what the run is for.
+        """
+        failed = dict.fromkeys(frames.keys() - self.alive, "its agent is gone")
+        waiting = frames.keys() & self.alive
+        self.send({node: frames[node] for node in sorted(waiting)})
+        end = time.monotonic() + limit_s
+        while waiting and not self.interrupted and (left := end - time.monotonic()) > 0:
+            try:
+                event = self._fleet.events.get(timeout=min(left, 0.5))
+            except queue.Empty:
+                self._watch([self._names[n] for n in sorted(waiting)])
+                continue
+            if event.frame is None:
+                self.lose(event)
+                if event.node in waiting:
+                    failed[event.node] = event.reason or "its agent is gone"
+            elif (event.frame["t"], event.frame.get("number")) == (kind, number):
+                try:
+                    keep(event.node, event.frame)
+                except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+                    failed[event.node] = f"its answer makes no sense ({error})"
+                waiting -= {event.node}
+            waiting &= self.alive
+        late = "interrupted" if self.interrupted else f"no answer within {limit_s:.0f} s"
+        return {**dict.fromkeys(waiting, late), **failed}
+
     def _keep(self, node: int, frame: Mapping[str, Any], keep: Keep) -> None:
         try:
             keep(node, frame)

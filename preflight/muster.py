@@ -6,7 +6,7 @@ Whoever cannot be used costs its own row and column, with the reason said, and n
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from preflight.core.model import AgentInfo, AgentState, Connection, Family, Node
@@ -48,8 +48,9 @@ def muster(
     connector: Callable[[Node], Connector],
     progress: Progress,
     stop: threading.Event,
+    usable: Collection[AgentState] = (AgentState.OK,),
 ) -> tuple[list[AgentInfo], Hellos]:
-    """What became of each node's agent, and the first words of those that can be used."""
+    """What became of each node's agent, and the first words of those in a `usable` state."""
     nodes = extent.nodes
     involved = extent.involved()
     wanted = [n for n in involved if nodes[n].connection is not Connection.NONE]
@@ -70,7 +71,7 @@ def muster(
             continue
         del waiting[event.node]
         states[event.node] = info = _greet(nodes[event.node], event)
-        if info.state is AgentState.OK and event.frame is not None:
+        if info.state in usable and event.frame is not None:
             hellos[event.node] = event.frame
             progress.advance(nodes[event.node].name)
         else:
@@ -160,6 +161,8 @@ def _makes_sense(hello: Mapping[str, Any]) -> bool:
         and all(_numbers(ports) for of in served.values() for ports in of.values())
         and all(_numbers(hello.get(key)) for key in ("udp", "tcp", "echo_ignored"))
         and isinstance(hello.get("absent"), list)
+        and isinstance(hello.get("mtu"), dict)
+        and _numbers(list(hello["mtu"].values()))
     )
 
 

@@ -3,11 +3,13 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from preflight.chorus import Chorus
-from preflight.core.model import AgentInfo, Family, Inventory, Node, Phase
+from preflight.core.matrix import Matrix
+from preflight.core.model import AgentInfo, Family, Inventory, Node, Phase, Verdict
 from preflight.core.notes import notes
 from preflight.core.options import CheckOptions
 from preflight.core.scope import Scope, scope
@@ -19,6 +21,12 @@ from preflight.survey import Survey
 from preflight.transport.base import Connector
 from preflight.transport.fleet import Event, Fleet
 
+if TYPE_CHECKING:
+    from preflight.core.findings.model import Finding
+    from preflight.diagnose import Ground
+
+    Closer = Callable[[Matrix, Ground], Sequence[Finding]]
+
 _WAKE = -1
 
 
@@ -27,8 +35,12 @@ def check(
     options: CheckOptions,
     connector: Callable[[Node], Connector],
     progress: Progress,
+    closer: "Closer | None" = None,
 ) -> Snapshot:
-    """Probe every pair in scope. Raises UsageError where there is nothing to probe."""
+    """Probe every pair in scope. Raises UsageError where there is nothing to probe.
+
+    `closer` makes the findings; by default they come from a closer look where a cell is bad.
+    """
     extent = scope(inventory, options)
     started, clock = _now(), time.monotonic()
     run, key = secrets.token_hex(8), secrets.token_bytes(32)
@@ -47,6 +59,14 @@ def check(
             )
             matrix = survey.run()
             probed = time.monotonic()
+            found: Sequence[Finding] = ()
+            bad = any(outcome.verdict is not Verdict.OPEN for outcome in matrix.outcomes())
+            if bad or closer is not None:
+                from preflight.diagnose import Ground, diagnose
+
+                ground = Ground(extent, options, chorus, lookout.inert, run, progress)
+                found = (closer or diagnose)(matrix, ground)
+            diagnosed = time.monotonic()
         finally:
             fleet.close()
         interrupted = stop.is_set()
@@ -63,12 +83,14 @@ def check(
         timings={
             "connect_s": round(connected - clock, 3),
             "probe_s": round(probed - connected, 3),
+            "diagnose_s": round(diagnosed - probed, 3),
             "total_s": round(time.monotonic() - clock, 3),
         },
         notes=notes(
             extent, lookout.inert, hellos, survey.sources, survey.slow, _in_words(survey.strays)
         ),
         interrupted=interrupted,
+        findings=found,
     )
 
 

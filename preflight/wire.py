@@ -7,8 +7,10 @@ speak frames: one JSON object a line, `t` naming its type.
     controller -> agent
     setup   run, key, me, addresses, filters, load: who the node is, what its sockets let through
     look    number, peers, cells, templates, rate, wait, taps: what to send and what to expect
-    go      everybody is ready (looks with taps only)
+    deep    number, rate, settle, trace, pcap, trials: a deep look, see below
+    go      everybody is ready (looks with taps, deep looks)
     drain   everybody has sent: wait that many seconds for what is missing, then report
+    facts   number, parts, peers, udp, tcp, libraries: what to tell of the node, see below
     load    modules: source text of what only later looks need
     beat    nothing but a sign of life
 
@@ -16,7 +18,56 @@ speak frames: one JSON object a line, `t` naming its type.
     hello   state, reason and facts of the node
     ready   the look's taps are open
     sent    everything was sent
-    report  what each vantage point saw, where that differs from what was planned
+    report  what each vantage point saw, where that differs from what was planned; of a deep look,
+            what became of each shot
+    facts   number, facts, sources, unknown, cpu_us, clock: what is known of the node
+
+A deep look is ordered as a look with taps is: load, deep, ready, go, sent, drain, report. Its number
+is of the looks' and no look of the run may have it. `settle` are seconds in which nothing is sent,
+so that what moves without us is known; `trace` is the run's name where rules are to be traced and
+counters read, else empty; `pcap` asks for the packets. `trials` are those that the node has a part
+in; both its ends get the same but for `role`, `own` and `far`:
+
+    id, source, destination  0 to 255, and the nodes' positions: part of every token
+    role, own, far           source or destination; this node's address, and the other end's
+    family, protocol, port   4 or 6; 17, 6, 1 or 58; 0 for ICMP
+    tag_at                   offset of the run's tag in a UDP payload
+    forms                    plain, harmless, random: {packet, protocol, token} of those used
+    shots                    [form, source port, port, ttl, size, don't fragment], at most 1,024, in
+                             the order of their leaving; ICMP: sequence number and 0 for the ports
+
+Its report has `trials`, in the same order (bit i of a mask is shot i):
+
+    id, masks        mask by vantage point, of those that were watched: at the source sent, left,
+                     returned, received, at the destination arrived, accepted, answered; a one-way
+                     shot has no answer
+    lost             vantage points whose sockets lost packets, so that a blank is none there; also
+                     `errors`
+    resets           answered, received: mask of those that were RSTs (TCP)
+    passages         left, returned, arrived, answered: [shot, device, source, source port,
+                     destination, port, ttl, tos, size, don't fragment] as first seen by the tap
+    hits             [forward or reply, position in `rules`, shot or null]: a rule that ended it
+    send_errors      at the source: [shot, errno]
+    errors           at the source: [shot, sender, type, code, MTU] of every ICMP error that quotes
+                     one of its shots, seen by the tap or by a socket
+    route            at the source: [next hop, its device's MTU], the former empty where there is no
+                     route, and the destination itself on a link
+    neighbour_failed at the source: that next hop does not answer ARP or neighbour discovery
+
+and `node`: `trace`, why rules were not or not all traced, empty where they were; `rules`, of
+`agent.ruletext`, with the path of chains that led there; `counters` {settings, idle, moved,
+seconds}, the last being how long either took; `drops` and `idle_drops`, of `agent.drops`; `failed`,
+what of all this the node could not tell, and why.
+`pcap` are [seconds since the epoch, out or in, device, packet from its IP header], the packet in
+hexadecimal and at most 256 bytes of it, at most 2,000 of them, in the order they were read.
+
+A `facts` frame comes after the load that brings its readers. `parts` are of network, ports,
+services and firewall; `peers` has by family, 4 and 6, an address or null for each node of the run;
+`udp` and `tcp` are the ports whose holders are wanted; `libraries`, which may be left out, brings
+pyroute2 and psutil as `transport.libraries` packs them. Its answer has each fact by its name in
+`facts`, in the shapes that `core.facts.parse` reads, and where it is from in `sources`; a fact that
+could not be read is in `unknown` instead, with the reason. `cpu_us` is what each cost, `clock` the
+node's time (seconds since the epoch) when it began and when it answered.
 
 Standard library of Python 3.6 only, and no import that the interpreter has not already made: an
 agent's start is most of what a run costs a node.

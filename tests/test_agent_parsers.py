@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from preflight.agent import host, netlink
 from preflight.agent.look import IN, OUT, Look, Run
 from preflight.agent.packets import ICMP, ICMPV6, TCP, UDP, Patcher, run_ident, run_tag
-from preflight.agent.taps import STACKED, Tap, failed_neighbours, lower_devices, upper_devices
+from preflight.agent.taps import STACKED, Devices, Tap, failed_neighbours, stacks
 from preflight.agent.watch import Watcher, kind_of, previous
 from preflight.core.model import ECHO, GENEVE, HEALTH, Family, Probe
 from preflight.craft.templates import template
@@ -64,7 +64,7 @@ def a_look(*, taps: bool = True, number: int = 1) -> Look:
 def a_tap(look: Look) -> Tap:
     """A tap without its socket."""
     tap = Tap.__new__(Tap)
-    tap._look, tap._offsets, tap._upper, tap._lower = look, OFFSETS, {"br0"}, {"eth0"}
+    tap._look, tap._offsets, tap._devices = look, OFFSETS, Devices([("br0", "eth0")])
     return tap
 
 
@@ -533,8 +533,9 @@ def test_devices_that_stand_on_ours_are_known() -> None:
         link(7, "veth0", below, info(b"veth")),
         link(8, "empty", info(b"bridge")),
     ]
-    assert upper_devices(links) == {"br0", "eth0.7"}
-    assert lower_devices(links) == {"eth0"}
+    pairs = stacks(links)
+    assert sorted(pairs) == [("br0", "eth0"), ("eth0.7", "eth0")]
+    assert Devices(pairs).below("br0") == ["br0", "eth0"]
     assert b"vlan" in STACKED
 
 
@@ -616,7 +617,9 @@ def test_what_is_not_there_is_read_as_empty() -> None:
 def test_this_machines_addresses_are_known() -> None:
     loopback = socket.inet_aton("127.0.0.1")
     elsewhere = socket.inet_pton(socket.AF_INET6, "2001:db8::dead")
-    assert host.absent([loopback, elsewhere]) == [elsewhere]
+    here = host.addresses()
+    assert socket.if_indextoname(here[loopback]) == "lo"
+    assert elsewhere not in here
 
 
 def test_the_vantage_points_are_those_of_a_look() -> None:

@@ -25,7 +25,7 @@ _PLACES = (
     "/usr/bin", "/usr/local/bin", "/usr/libexec", "/opt/*/bin",
     os.path.expanduser("~/.pyenv/versions/*/bin"),
 )  # fmt: skip
-_MODULES = [name for name, _ in bundle.modules((*bundle._FIRST, *bundle._TAPS))]
+_MODULES = [name for name, _ in bundle.modules((*bundle._FIRST, *bundle._TAPS, *bundle._DEEP))]
 
 
 @functools.cache

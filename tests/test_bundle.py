@@ -11,7 +11,7 @@ from preflight.core.model import AgentState
 from preflight.transport import bundle
 from preflight.transport.command import OLD_PYTHON, explain_exit, shell_command
 
-NAMES = (*bundle._FIRST, *bundle._TAPS)
+NAMES = (*bundle._FIRST, *bundle._TAPS, *bundle._DEEP)
 # What an agent's start must not pay for; design.md has the prices.
 SLOW = (
     "socket", "json", "hashlib", "signal", "typing", "re", "enum", "collections", "selectors",
@@ -19,13 +19,15 @@ SLOW = (
 )  # fmt: skip
 
 
-def imports(source: str) -> set[str]:
-    """The modules that a module needs when it is imported; not those for type checkers."""
+def imports(source: str, *, lazy: bool = True) -> set[str]:
+    """The modules that a module needs, `lazy` ones among them; not those for type checkers."""
     tree = ast.parse(source)
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name):
             node.body.clear()  # if TYPE_CHECKING
+        elif isinstance(node, ast.FunctionDef) and not lazy:
+            node.body.clear()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
@@ -39,17 +41,16 @@ def imports(source: str) -> set[str]:
 def test_every_module_comes_after_those_that_it_imports() -> None:
     known: set[str] = set()
     for name, source in bundle.modules(NAMES):
-        ours = {module for module in imports(source) if module.startswith("preflight")}
-        later = ours - known - set(bundle._TAPS)  # taps are imported when they are needed
-        assert not later, f"{name} needs {later}"
+        now = {module for module in imports(source, lazy=False) if module.startswith("preflight")}
+        assert not now - known, f"{name} needs {now - known}"
         known.add(name)
 
 
 def test_all_of_the_agent_is_sent() -> None:
     from importlib.resources import files
 
-    found = {p.name.removesuffix(".py") for p in files("preflight.agent").iterdir()}
-    parts = {f"preflight.agent.{name}" for name in found - {"__init__", "__pycache__"}}
+    found = {p.name[:-3] for p in files("preflight.agent").iterdir() if p.name.endswith(".py")}
+    parts = {f"preflight.agent.{name}" for name in found - {"__init__"}}
     assert set(NAMES) == parts | {"preflight.wire"}
 
 
@@ -62,11 +63,12 @@ def test_no_module_of_the_controller_comes_along() -> None:
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_its_start_imports_nothing_slow(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor do its taps. It would run; instead it tells what has been imported."""
+    """Nor does what comes later. It would run; instead it tells what has been imported."""
     if not compiled:
         monkeypatch.setattr(bundle, "MAGIC_NUMBER", b"\0\0\0\0")
     end = bundle._LOADER.rindex("sys.modules[")
-    tell = f"load({bundle.modules(bundle._TAPS)!r})\n".replace("{", "{{").replace("}", "}}")
+    later = bundle.modules((*bundle._TAPS, *bundle._DEEP))
+    tell = f"load({later!r})\n".replace("{", "{{").replace("}", "}}")
     tell += "os.write(1, repr(list(sys.modules)).encode())\n"
     monkeypatch.setattr(bundle, "_LOADER", bundle._LOADER[:end] + tell)
     done = subprocess.run(

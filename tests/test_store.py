@@ -209,7 +209,7 @@ def test_killed_in_the_middle_the_old_file_is_there(tmp_path: Path) -> None:
     code = (
         "import os, preflight.store as store\n"
         "def die(fd): os.kill(os.getpid(), 9)\n"
-        "store.os.fsync = die\n"
+        "os.fsync = die\n"
         "store.save(sample(3), sys.argv[1])"
     )
     assert run(code, path).returncode == -9

@@ -124,13 +124,14 @@ def local_sockets(table: bytes, state: "bytes | None") -> "Sockets":
             words, _, port = fields[1].rpartition(b":")
             try:
                 if len(port) == 4:
-                    sockets.add((_address(bytes.fromhex(words.decode())), int(port, 16)))
+                    sockets.add((local_address(bytes.fromhex(words.decode())), int(port, 16)))
             except ValueError:
                 continue
     return sockets
 
 
-def _address(words: bytes) -> bytes:
+def local_address(words: bytes) -> bytes:
+    """A packed address of the words that /proc prints it in."""
     # The kernel prints 32-bit words as numbers of its own byte order.
     if sys.byteorder == "big":
         return words
@@ -154,11 +155,10 @@ def identity() -> "dict[str, object]":
     }
 
 
-def absent(addresses: "list[bytes]") -> "list[bytes]":
-    """Which of `addresses` (packed) are not on this node."""
+def addresses() -> "dict[bytes, int]":
+    """The node's addresses, packed, with the index of each one's device."""
     netlink = Netlink()
     try:
-        here = netlink.addresses()
+        return netlink.addresses()
     finally:
         netlink.close()
-    return [a for a in addresses if a not in here]

@@ -21,7 +21,7 @@ from preflight.agent.report import AT_DEVICES, report
 from preflight.agent.route import Routes
 from preflight.agent.send import Sender
 from preflight.agent.sockets import PROTOCOLS, RawSocket
-from preflight.agent.watch import Watcher
+from preflight.agent.watch import MAX_READ, Watcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Agent:
         self._drain: float | None = None
         self._setup: dict[str, Any] = {}
         self._own: dict[int, str] = {}
+        self._run: Any = None
 
     def serve(self) -> None:
         """Until the controller goes."""
@@ -66,6 +67,12 @@ class Agent:
                 self._run = Run(self._key, self._setup["me"], addresses)
             elif kind == "look":
                 self._look(Look(self._run, frame))
+            elif kind == "deep":
+                self._deep(frame)
+            elif kind == "facts":
+                from preflight.agent.facts.answer import answer
+
+                self._say(answer(frame))
 
     # --- the node
 
@@ -82,7 +89,13 @@ class Agent:
             hello["state"] = "no-privilege"
             return hello
         packed = {_packed(f, a): a for f, a in self._own.items()}
-        hello["absent"] = [packed[a] for a in host.absent(list(packed))]
+        here = host.addresses()
+        hello["absent"] = [address for a, address in packed.items() if a not in here]
+        hello["mtu"] = {
+            str(family): self._routes.mtu(here[_packed(family, address)])
+            for family, address in self._own.items()
+            if _packed(family, address) in here
+        }
         udp, tcp = host.udp_sockets(), host.listeners()
         wanted = {"udp": set(self._offsets), "tcp": set(setup["tcp"])}
         hello["udp"] = host.ports(udp, wanted["udp"])
@@ -178,6 +191,41 @@ class Agent:
                         out.append([cell.number, flight.peer])
         return out
 
+    # --- a deep look
+
+    def _deep(self, frame: "dict[str, Any]") -> None:
+        from preflight.agent.deep import Deep
+
+        deep = Deep(frame, self._key, run_tag(self._key), run_ident(self._key), self._breathe)
+        self._drain = None
+        try:
+            deep.open()
+            self._readers.append(deep.read)
+            self._idle(frame["settle"])
+            deep.settle()
+            self._say({"t": "ready", "number": deep.number})
+            self._await("go")
+            deep.send(self._idle)
+            self._say({"t": "sent", "number": deep.number})
+            while self._drain is None or not (deep.complete or monotonic() >= self._drain):
+                self._watch_once(_TICK_S)
+            out = deep.report()
+        finally:
+            self._readers = []
+            deep.close()
+            self._forget(deep.tokens)
+        self._say(out)
+
+    def _forget(self, tokens: "list[bytes]") -> None:
+        """What came up in a deep look is no stray of a later look, now or late."""
+        for raw in self._raw:
+            for _ in range(MAX_READ):
+                if raw.receive() is None:
+                    break
+            raw.lost()
+        if self._run is not None:
+            self._run.past.update(dict.fromkeys(tokens, ("", 0, 0, 0)))
+
     # --- the streams
 
     def _idle(self, seconds: float) -> bool:
@@ -196,6 +244,11 @@ class Agent:
             self._hear()
         for read in self._readers:
             read()
+
+    def _breathe(self) -> None:
+        """Hear the controller where nothing else is to be watched for a while."""
+        if self._poll.poll(0):
+            self._hear()
 
     def _next(self) -> "dict[str, Any]":
         while not self._frames:

@@ -80,13 +80,14 @@ class Netlink:
             if not dump:
                 return out
 
-    def addresses(self) -> "set[bytes]":
-        """Every address of the node, packed: 4 or 16 bytes each."""
-        out = set()
+    def addresses(self) -> "dict[bytes, int]":
+        """Every address of the node, packed (4 or 16 bytes), with the index of its device."""
+        out = {}
         for kind, body in self.ask(RTM_GETADDR, bytes(8), dump=True):
             if kind == RTM_NEWADDR:
                 found = attributes(body[8:])
-                out.add(found.get(IFA_LOCAL) or found.get(IFA_ADDRESS, b""))
+                address = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS, b"")
+                out[address] = struct.unpack_from("=I", body, 4)[0]
         return out
 
     def route(self, destination: bytes, udp_port: int = 0) -> "tuple[int, bytes, bytes]":

@@ -38,7 +38,7 @@ _FIXED = 0xFFFF  # in place of a look's number: the same in every look of the ru
 def tokens(
     key: bytes, look: int, family: int, probe: int, pair: "tuple[int, int]", count: int
 ) -> "list[bytes]":
-    """The tokens of one cell in one look, in the order of their sequence numbers; at most 64."""
+    """The tokens of one cell in one look, in the order of their sequence numbers; at most 2,048."""
     out = b""
     for block in range((count + _PER_DIGEST - 1) // _PER_DIGEST):
         seed = _TOKEN_SEED.pack(look, family, probe, block, pair[0], pair[1])

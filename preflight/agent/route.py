@@ -50,7 +50,7 @@ class Routes:
             device, gateway, source = self._netlink.route(destination)
         except OSError:
             return Route(0, b"", b"", 0)
-        return Route(device, gateway, source, self._mtu(device))
+        return Route(device, gateway, source, self.mtu(device))
 
     def refusal(self, address: str, family: int, udp_port: int) -> int:
         """The errno with which an `ip rule` for UDP to that port forbids it; 0 for none.
@@ -67,7 +67,8 @@ class Routes:
                     self._refusals[key] = error.errno or 0
         return self._refusals[key]
 
-    def _mtu(self, device: int) -> int:
+    def mtu(self, device: int) -> int:
+        """The largest IP packet that a device takes, in bytes; 0 where it does not say."""
         if device not in self._mtus:
             try:
                 name = socket.if_indextoname(device).encode()

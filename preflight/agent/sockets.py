@@ -54,6 +54,16 @@ def drain(sock: socket.socket) -> None:
             return
 
 
+def stamp_of(ancillary: "list[tuple[int, int, bytes]]") -> float:
+    """The kernel's time of a packet in seconds since the epoch, 0 where it gave none."""
+    for _, kind, value in ancillary:
+        if kind == SO_TIMESTAMPNS:
+            form = "=qq" if len(value) == 16 else "=ii"
+            seconds, nanoseconds = struct.unpack(form, value)
+            return float(seconds + nanoseconds * 1e-9)
+    return 0.0
+
+
 class RawSocket:
     """One raw IP socket that watches for our probes and their answers."""
 
@@ -83,15 +93,9 @@ class RawSocket:
             data, ancillary, _, sender = self.socket.recvmsg(2048, _ANCILLARY)
         except BlockingIOError:
             return None
-        stamp = 0.0
-        for _, kind, value in ancillary:
-            if kind == SO_TIMESTAMPNS:
-                form = "=qq" if len(value) == 16 else "=ii"
-                seconds, nanoseconds = struct.unpack(form, value)
-                stamp = seconds + nanoseconds * 1e-9
         if self.family == 4:
             data = data[(data[0] & 15) * 4 :]
-        return data, sender[0], stamp
+        return data, sender[0], stamp_of(ancillary)
 
     def lost(self) -> int:
         """How many packets it dropped since last asked; 1 where it cannot tell."""

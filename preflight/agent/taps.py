@@ -36,25 +36,10 @@ _LOOPBACK = "lo"
 _ECHO = {8: "request", 0: "reply", 128: "request", 129: "reply"}
 
 
-def upper_devices(links: "list[tuple[int, bytes]]") -> "set[str]":
-    """The names of devices that have one of ours below them: bridges, bonds, VLANs and their like.
-
-    What such a device sends has not left the node before the device below it sends it too.
-    `links` are RTM_NEWLINK messages.
+def stacks(links: "list[tuple[int, bytes]]") -> "list[tuple[str, str]]":
+    """(upper, lower) of every two devices of which one sends through the other: bridges, bonds,
+    VLANs and their like. `links` are RTM_NEWLINK messages.
     """
-    return {upper for upper, _ in _stacks(links)}
-
-
-def lower_devices(links: "list[tuple[int, bytes]]") -> "set[str]":
-    """The names of devices that have one of ours above them: ports, bond members, VLAN bearers.
-
-    A frame on such a device may be for the MAC address of the one above it.
-    """
-    return {lower for _, lower in _stacks(links)}
-
-
-def _stacks(links: "list[tuple[int, bytes]]") -> "list[tuple[str, str]]":
-    """(upper, lower) of every two devices of which one sends through the other."""
     names: dict[int, str] = {}
     pairs = []
     for kind, body in links:
@@ -86,28 +71,56 @@ def failed_neighbours(entries: "list[tuple[int, bytes]]") -> "set[tuple[int, byt
     return out
 
 
-class Tap:
-    """One cooked packet socket over all devices, matched against one look."""
+class Devices:
+    """Where a packet counts as seen, of all the devices that it passes on one node.
 
-    def __init__(
-        self, look: "Look", filters: "Filters", offsets: "dict[int, int]", size: int
-    ) -> None:
-        self._look = look
-        self._offsets = offsets
+    What an upper device sends has not left the node before the one below it sends it too; a frame
+    on a lower one may be for the MAC address of the one above it.
+    """
+
+    def __init__(self, pairs: "list[tuple[str, str]]") -> None:
+        """`pairs` are those of `stacks`."""
+        self._pairs = pairs
+        self._upper = {upper for upper, _ in pairs}
+        self._lower = {lower for _, lower in pairs}
+
+    @classmethod
+    def here(cls) -> "Devices":
+        """Those of this node, now."""
+        netlink = Netlink()
+        try:
+            return cls(stacks(netlink.ask(RTM_GETLINK, bytes(16), dump=True)))
+        finally:
+            netlink.close()
+
+    def counts(self, device: str, kind: int) -> bool:
+        """Whether a packet of that PACKET_ type has left by this device, or come to this node."""
+        if device == _LOOPBACK:
+            return False  # it went nowhere: the destination's address is this node's as well
+        if kind == socket.PACKET_OUTGOING:
+            return device not in self._upper
+        # Flooded to us, but for another's MAC address: the kernel will not take it.
+        return kind != socket.PACKET_OTHERHOST or device in self._lower
+
+    def below(self, device: str) -> "list[str]":
+        """It, and every device that it sends through."""
+        out = [device]
+        for upper in out:  # which grows meanwhile
+            out += [lower for up, lower in self._pairs if up == upper and lower not in out]
+        return out
+
+
+class PacketSocket:
+    """One cooked packet socket over all devices, which lets up what `program` accepts."""
+
+    def __init__(self, program: bytes, size: int) -> None:
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         # Python's bind cannot name all devices, so it hears everything until the filter is there.
         self._socket = socket.socket(socket.AF_PACKET, kind, socket.htons(ETH_P_ALL))
-        attach(self._socket, filters.tap())
+        attach(self._socket, program)
         drain(self._socket)
         enlarge(self._socket, size)
         self.lost()
-        netlink = Netlink()
-        try:
-            links = netlink.ask(RTM_GETLINK, bytes(16), dump=True)
-        finally:
-            netlink.close()
-        self._upper = upper_devices(links)
-        self._lower = lower_devices(links)
 
     def fileno(self) -> int:
         """For poll."""
@@ -122,6 +135,18 @@ class Tap:
         answer = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
         return int(struct.unpack_from("=I", answer, 4)[0])
 
+
+class Tap(PacketSocket):
+    """The devices' vantage points, matched against one look."""
+
+    def __init__(
+        self, look: "Look", filters: "Filters", offsets: "dict[int, int]", size: int
+    ) -> None:
+        super().__init__(filters.tap(), size)
+        self._look = look
+        self._offsets = offsets
+        self._devices = Devices.here()
+
     def read(self) -> None:
         """Everything that is waiting."""
         for _ in range(MAX_READ):
@@ -130,16 +155,8 @@ class Tap:
             except BlockingIOError:
                 return
             outgoing = kind == socket.PACKET_OUTGOING
-            if self._counts(device, kind):
+            if self._devices.counts(device, kind):
                 self._match(data, outgoing)
-
-    def _counts(self, device: str, kind: int) -> bool:
-        if device == _LOOPBACK:
-            return False  # it went nowhere: the destination's address is this node's as well
-        if kind == socket.PACKET_OUTGOING:
-            return device not in self._upper
-        # Flooded to us, but for another's MAC address: the kernel will not take it.
-        return kind != socket.PACKET_OTHERHOST or device in self._lower
 
     def _receive(self) -> "tuple[bytes, tuple[str, int, int]]":
         data, address = self._socket.recvfrom(_SNAP)

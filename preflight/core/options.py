@@ -20,3 +20,4 @@ class CheckOptions:
     rate: float = DEFAULT_RATE
     max_flows: int = DEFAULT_MAX_FLOWS
     timeout_s: float = 1.0  # how long a probe may take before it is missing
+    diagnose: bool = True  # look closer at one cell of each finding

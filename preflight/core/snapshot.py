@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from preflight.core.matrix import Matrix
 from preflight.core.model import AgentInfo, Phase
+
+if TYPE_CHECKING:
+    from preflight.core.findings.model import Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +25,4 @@ class Snapshot:
     timings: Mapping[str, float]  # seconds: connect_s, probe_s, total_s
     notes: Sequence[str] = field(default_factory=tuple)  # what the reader of the run must know
     interrupted: bool = False
+    findings: Sequence[Finding] = ()  # what matters most first

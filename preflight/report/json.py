@@ -44,7 +44,8 @@ def document(snapshot: Snapshot, lines: Iterable[str], more: Iterable[str] = ())
     yield from _array("probes", map(json.dumps, map(_probe, matrix.probes)))
     yield from _array("results", lines)
     yield from more
-    yield from _members(findings=[], notes=list(snapshot.notes))
+    yield from _array("findings", _findings(snapshot))
+    yield from _members(notes=list(snapshot.notes))
     yield f'"timings": {json.dumps(dict(snapshot.timings))}}}\n'
 
 
@@ -83,6 +84,14 @@ def packed(matrix: Matrix) -> Iterator[str]:
     yield '", "rtt": "'
     yield from pack_times(matrix)
     yield '"},\n '
+
+
+def _findings(snapshot: Snapshot) -> Iterable[str]:
+    if not snapshot.findings:
+        return ()
+    from preflight.report.findings_json import lines
+
+    return lines(snapshot)
 
 
 def _outcome(outcome: Outcome) -> tuple[str, str]:

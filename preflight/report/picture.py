@@ -10,9 +10,10 @@ from preflight.core.classes import classes
 from preflight.core.matrix import Matrix
 from preflight.core.model import Family, Probe
 from preflight.core.naming import Naming
+from preflight.core.terms import plural
 from preflight.report.lattice import Axis, Grid, draw, fits, label_room
 from preflight.report.symbols import LEGEND, NOT_PLANNED, OPEN, SAME_NODE, UNKNOWN, style, symbol
-from preflight.report.text import cells, flow, paint, plural, wrap
+from preflight.report.text import cells, flow, paint, wrap
 
 _FEW = 16  # up to so many nodes everything is drawn, node by node
 _MANY = 40  # above so many, a picture half as large is worth having nodes share rows

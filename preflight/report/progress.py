@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from preflight.report.text import Speech, cells, clean, plural
+from preflight.core.terms import plural
+from preflight.report.text import Speech, cells, clean
 
 _SLOW_S = 2.0  # after which a node that is waited for is named
 _BETWEEN_S = 0.05  # redraws closer together are not seen

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from preflight.core.model import AgentState, Phase, ProbeKind, Severity, Verdict
 from preflight.core.snapshot import Snapshot
+from preflight.core.terms import plural
 from preflight.report.picture import Layer
 from preflight.report.symbols import LOSSY, NOT_PLANNED, OPEN, SAME_NODE, UNKNOWN
-from preflight.report.text import paint, plural, wrap
+from preflight.report.text import paint, wrap
 
 _STYLES = ("good", "unknown", "bad")
 _VERBS = (
@@ -54,8 +55,9 @@ def tally(tests: Sequence[Layer]) -> Tally:
 
 
 def summary(snapshot: Snapshot, tests: Sequence[Layer], width: int, *, color: bool) -> list[str]:
-    """The run in numbers, then what Cilium recommends, and last what it requires."""
+    """The run in numbers, its findings, what Cilium recommends, and last what it requires."""
     lines = wrap(_run(snapshot), width)
+    lines += wrap(_findings(snapshot), width) if snapshot.findings else []
     if all(agent.state is not AgentState.OK for agent in snapshot.agents):
         lines.append(paint("No node could be used: nothing was tested.", "bad", color=color))
     for severity in (Severity.RECOMMENDED, Severity.REQUIRED):
@@ -109,6 +111,13 @@ def _of(number: int, total: int) -> str:
     if number == total:
         return f"all {plural(total, 'pair')}" if total > 1 else "the only pair"
     return f"{number:,} of {plural(total, 'pair')}"
+
+
+def _findings(snapshot: Snapshot) -> str:
+    """`2 findings; the first: F1 n2 itself drops UDP 6081`."""
+    first, number = snapshot.findings[0], len(snapshot.findings)
+    which = ": " if number == 1 else "; the first: "
+    return f"{plural(number, 'finding')}{which}{first.identifier} {first.title}"
 
 
 def _run(snapshot: Snapshot) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
-from dataclasses import replace
 from typing import TextIO
 
 from preflight.core.model import AgentState, Phase, Severity, Verdict
 from preflight.core.snapshot import Snapshot
+from preflight.core.terms import plural, traffic
 from preflight.report.picture import SPOKEN, Layer, draw_matrix, involved, layers, legend
+from preflight.report.presentable import presentable
 from preflight.report.summary import summary
-from preflight.report.text import Speech, flow, paint, plural, wrap
-from preflight.report.words import traffic
+from preflight.report.text import Speech, flow, paint, wrap
 
 _NARROWEST = 40  # less cannot hold a sentence; the terminal then wraps
 _INTERRUPTED = "INTERRUPTED: what was not measured by then is unknown."
@@ -25,28 +24,8 @@ def render(snapshot: Snapshot, *, width: int, color: bool, file: TextIO) -> None
     signs, ASCII stands in for them.
     """
     speech = Speech(file)
-    shown = _presentable(snapshot, speech)
-    lines = _lines(shown, max(width, _NARROWEST), color=color)
+    lines = _lines(presentable(snapshot, speech), max(width, _NARROWEST), color=color)
     file.write(speech.say("\n".join(lines) + "\n"))
-
-
-def _presentable(snapshot: Snapshot, speech: Speech) -> Snapshot:
-    """The snapshot with names that can be printed and measured."""
-    matrix = copy(snapshot.matrix)
-    matrix.nodes = tuple(
-        replace(
-            node,
-            name=speech.name(node.name),
-            labels={speech.name(k): speech.name(v) for k, v in node.labels.items()},
-        )
-        for node in matrix.nodes
-    )
-    matrix.probes = tuple(replace(p, name=speech.name(p.name)) for p in matrix.probes)
-    agents = [
-        a if a.reason is None else replace(a, reason=speech.name(a.reason)) for a in snapshot.agents
-    ]
-    notes = [speech.name(note) for note in snapshot.notes]
-    return replace(snapshot, matrix=matrix, agents=agents, notes=notes)
 
 
 def _lines(snapshot: Snapshot, width: int, *, color: bool) -> list[str]:
@@ -65,7 +44,7 @@ def _lines(snapshot: Snapshot, width: int, *, color: bool) -> list[str]:
         lines += [*keys, ""]
     bad = any(outcome.verdict is not Verdict.OPEN for outcome in matrix.outcomes())
     unusable = any(snapshot.agents[i].state is not AgentState.OK for i in nodes)
-    if bad or unusable or snapshot.notes or picture.shortened:
+    if bad or unusable or snapshot.findings or snapshot.notes or picture.shortened:
         # rich takes longer to import than a clean run takes to print.
         from preflight.report.prose import prose
 

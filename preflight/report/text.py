@@ -62,11 +62,6 @@ def shorten(text: str, width: int) -> str:
     return f"{head}…{tail}"
 
 
-def plural(number: int, thing: str) -> str:
-    """`1 pair`, `1,560 pairs`."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
 def flow(items: Sequence[str], width: int, gap: str) -> list[str]:
     """The items in lines of at most `width` cells, `gap` between those on one line."""
     lines: list[str] = []
@@ -101,6 +96,10 @@ class Speech:
         """`text` made clean, escapes for what the encoding lacks: as wide as it will be shown."""
         text = clean(text)
         return text if self._can(text) else text.encode("ascii", "backslashreplace").decode("ascii")
+
+    def exactly(self, text: str) -> bool:
+        """Whether `text` is one line that comes out as it is."""
+        return text.isprintable() and self._can(text) and (self.signs or text == self.say(text))
 
     def say(self, text: str) -> str:
         """`text` as the stream can take it, its signs in ASCII where they must be."""

@@ -10,11 +10,8 @@ from preflight.core.model import (
     AgentState,
     Cause,
     Evidence,
-    Family,
     Leg,
     Place,
-    Probe,
-    Protocol,
     Verdict,
 )
 
@@ -146,19 +143,6 @@ def rejecter(kind: Kind, matrix: Matrix) -> str | None:
         return _REJECTERS[kind.rejected_by]
     owner = next((n.name for n in matrix.nodes if kind.rejected_by in n.addresses), None)
     return f"{kind.rejected_by} ({owner})" if owner else kind.rejected_by
-
-
-def traffic(probe: Probe, family: Family) -> str:
-    """What a firewall's admin calls it: `UDP 6081`, `ICMP echo`."""
-    if probe.protocol is Protocol.ICMP:
-        return "ICMPv6 echo" if family is Family.IPV6 else "ICMP echo"
-    return f"{probe.protocol.upper()} {probe.port}"
-
-
-def traffics(tests: Sequence[FamilyProbe], matrix: Matrix) -> str:
-    """`UDP 6081, TCP 4240 and ICMP echo`."""
-    names = list(dict.fromkeys(traffic(matrix.probes[t.probe], t.family) for t in tests))
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
 def tests_in_words(tests: Sequence[FamilyProbe], matrix: Matrix) -> str:

@@ -6,12 +6,14 @@ text, and compiled by this interpreter, which saves a node with the same bytecod
 start. Nothing is written to the node's disk.
 """
 
+import binascii
 import json
 import marshal
 import zlib
 from functools import cache
 from importlib.resources import files
 from importlib.util import MAGIC_NUMBER
+from types import CodeType
 
 # No quote, dollar, backslash or exclamation mark: it passes through any login shell unharmed.
 BOOT = (
@@ -36,6 +38,63 @@ _FIRST = (
     "preflight.agent.main",
 )
 _TAPS = ("preflight.agent.taps",)
+_DEEP = (
+    "preflight.agent.nfnetlink",
+    "preflight.agent.commands",
+    "preflight.agent.xtables",
+    "preflight.agent.xtwords",
+    "preflight.agent.xtmatch",
+    "preflight.agent.guardian",
+    "preflight.agent.tracetable",
+    "preflight.agent.walks",
+    "preflight.agent.nftrace",
+    "preflight.agent.nftrules",
+    "preflight.agent.nftwords",
+    "preflight.agent.ruletext",
+    "preflight.agent.legacy",
+    "preflight.agent.kallsyms",
+    "preflight.agent.tracefs",
+    "preflight.agent.ebpf",
+    "preflight.agent.drops",
+    "preflight.agent.counters",
+    "preflight.agent.sysctls",
+    "preflight.agent.fib",
+    "preflight.agent.hooks",
+    "preflight.agent.shots",
+    "preflight.agent.shotfilter",
+    "preflight.agent.sightings",
+    "preflight.agent.shooter",
+    "preflight.agent.losses",
+    "preflight.agent.marks",
+    "preflight.agent.inside",
+    "preflight.agent.deep",
+)
+
+_FACTS = (
+    "preflight.agent.facts.files",
+    "preflight.agent.facts.links",
+    "preflight.agent.facts.addresses",
+    "preflight.agent.facts.routes",
+    "preflight.agent.facts.rules",
+    "preflight.agent.facts.routing",
+    "preflight.agent.facts.ethtool",
+    "preflight.agent.facts.media",
+    "preflight.agent.facts.sockets",
+    "preflight.agent.facts.owners",
+    "preflight.agent.facts.sysctls",
+    "preflight.agent.facts.modules",
+    "preflight.agent.facts.answer",
+)
+_MORE_FACTS = (
+    "preflight.agent.facts.services",
+    "preflight.agent.facts.cni",
+    "preflight.agent.facts.clock",
+    "preflight.agent.facts.nftables",
+    "preflight.agent.facts.iptables",
+    "preflight.agent.facts.shipped",
+    "preflight.agent.facts.by_pyroute2",
+    "preflight.agent.facts.by_psutil",
+)
 
 # Runs on any Python, the oldest included: no syntax newer than 2.
 _LOADER = """\
@@ -67,6 +126,14 @@ else:
     load(eval(zlib.decompress(source).decode()))
 sys.modules["preflight.agent.main"].start({run!r})
 """
+_UNPACK = """\
+import _frozen_importlib_external as machinery, binascii, marshal, sys, zlib
+load = sys.modules["preflight.agent"].load
+if machinery.MAGIC_NUMBER == {magic!r}:
+    load(marshal.loads(zlib.decompress(binascii.a2b_base64({compiled!r}))))
+else:
+    load(eval(zlib.decompress(binascii.a2b_base64({source!r})).decode()))
+"""
 
 
 def modules(names: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -79,6 +146,11 @@ def _source(name: str) -> str:
     return files(package).joinpath(f"{module}.py").read_text("utf-8")
 
 
+def _exists(name: str) -> bool:
+    package, _, module = name.rpartition(".")
+    return files(package).joinpath(f"{module}.py").is_file()
+
+
 @cache
 def _source_text() -> bytes:
     return zlib.compress(repr(modules(_FIRST)).encode())
@@ -86,11 +158,14 @@ def _source_text() -> bytes:
 
 @cache
 def _compiled() -> bytes:
-    code = [
+    return zlib.compress(marshal.dumps(_code(_FIRST)))
+
+
+def _code(names: tuple[str, ...]) -> list[tuple[str, CodeType]]:
+    return [
         (name, compile(text, name.replace(".", "/") + ".py", "exec", dont_inherit=True, optimize=2))
-        for name, text in modules(_FIRST)
+        for name, text in modules(names)
     ]
-    return zlib.compress(marshal.dumps(code))
 
 
 def bootstrap(run: str) -> bytes:
@@ -109,6 +184,30 @@ def bootstrap(run: str) -> bytes:
 def taps() -> dict[str, object]:
     """The frame that brings what only looks with taps need."""
     return {"t": "load", "modules": modules(_TAPS)}
+
+
+def deep() -> dict[str, object]:
+    """The frame that brings what deep looks need, the taps included."""
+    there = tuple(name for name in _DEEP if _exists(name))
+    return {"t": "load", "modules": modules(_TAPS + there)}
+
+
+def facts(*, cheap: bool = False) -> dict[str, object]:
+    """The frame that brings what a `facts` frame needs; `cheap`: for the parts in `CHEAP` alone."""
+    names = _FACTS if cheap else _FACTS + _MORE_FACTS
+    return {"t": "load", "modules": [("preflight.agent.facts", _parcel(names))]}
+
+
+@cache
+def _parcel(names: tuple[str, ...]) -> str:
+    """A module's text that loads other modules: compiled where it can, which takes a tenth."""
+    compiled = zlib.compress(marshal.dumps(_code(names)))
+    source = zlib.compress(repr(modules(names)).encode())
+    return _UNPACK.format(magic=MAGIC_NUMBER, compiled=_text(compiled), source=_text(source))
+
+
+def _text(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
 def encode(frame: object) -> bytes:

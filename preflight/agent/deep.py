@@ -1,0 +1,292 @@
+"""A deep look: shots between this node and its peers, each unlike the others, watched at both ends.
+
+What `look` is for many pairs and a few alike probes, this is for a few pairs and as many questions.
+It comes to a node only where there is something to explain.
+"""
+
+import _socket as socket
+
+from preflight.agent.inside import Counted, Counters, Inside, KernelDrops, Rules
+from preflight.agent.losses import losses
+from preflight.agent.marks import marks
+from preflight.agent.packets import ICMP, ICMPV6, TCP
+from preflight.agent.route import Routes
+from preflight.agent.shooter import Shooter
+from preflight.agent.shotfilter import ShotFilters
+from preflight.agent.shots import DESTINATION, SOURCE, Trial, packed, text
+from preflight.agent.sightings import Sightings
+from preflight.agent.sockets import SO_TIMESTAMPNS, RawSocket, stamp_of
+from preflight.agent.taps import Devices, PacketSocket, silent_neighbours
+from preflight.agent.watch import MAX_READ
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from preflight.agent.losses import Loss
+    from preflight.agent.route import Route
+    from preflight.agent.sightings import Record
+
+_BUFFER = 4 << 20  # bytes
+_SNAP, _ANCILLARY = 512, 64
+_MOST_DEVICES = 8  # of one peer; a bridge may have a port for each of a hundred containers
+_AT_DEVICES = {SOURCE: ("left", "returned"), DESTINATION: ("arrived", "answered")}
+_AT_SOCKETS = {SOURCE: "received", DESTINATION: "accepted"}
+_ANSWERS = ("answered", "returned", "received")
+_ERRORS = {4: ICMP, 6: ICMPV6}
+_TAP = (0, 0)  # in place of a raw socket's family and protocol
+
+
+class ShotTap(PacketSocket):
+    """The devices' vantage points of a deep look."""
+
+    def __init__(self, program: bytes, devices: Devices) -> None:
+        super().__init__(program, _BUFFER)
+        self._devices = devices
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+
+    def read(self, seen: Sightings) -> None:
+        """Everything that is waiting."""
+        for _ in range(MAX_READ):
+            try:
+                data, ancillary, _, (device, _, kind, *_) = self._socket.recvmsg(_SNAP, _ANCILLARY)
+            except BlockingIOError:
+                return
+            if self._devices.counts(device, kind):
+                outgoing = kind == socket.PACKET_OUTGOING
+                seen.at_tap(data, outgoing, device, stamp_of(ancillary))
+
+
+class Deep:
+    """One deep look. `breathe` lets the controller be heard while something takes its time."""
+
+    def __init__(
+        self,
+        frame: "dict[str, Any]",
+        key: bytes,
+        tag: bytes,
+        ident: int,
+        breathe: "Callable[[], None]",
+    ) -> None:
+        self.number: int = frame["number"]
+        self._rate: float = frame["rate"]
+        self._run: str = frame["trace"]
+        self._pcap: bool = frame["pcap"]
+        self._tag = tag
+        self._trials = [Trial(fields, key, self.number) for fields in frame["trials"]]
+        self._seen = Sightings(self._trials, tag, ident, self._pcap)
+        self._routes = Routes()
+        self._shooter = Shooter(tag, ident, self._routes)
+        self._raw: dict[tuple[int, int], RawSocket] = {}
+        self._tap: ShotTap | None = None
+        self._breathe = breathe
+        self._inside = Inside([], breathe)
+        self._rules: Rules | None = None
+        self._counted: Counted | None = None
+        self._blind: set[tuple[int, int]] = set()
+
+    @property
+    def tokens(self) -> "list[bytes]":
+        """Those of every shot that this node sends or expects."""
+        return self._seen.book.tokens()
+
+    # --- watching
+
+    def open(self) -> None:
+        """Begin to watch. What this node cannot watch is left out of the report's masks."""
+        filters = self._filters()
+        for family, protocol in self._wanted():
+            try:
+                raw = RawSocket(family, protocol, filters, _BUFFER)
+            except OSError:
+                continue
+            self._raw[(family, protocol)] = raw
+        devices = Devices.here()
+        try:
+            self._tap = ShotTap(filters.tap(), devices)
+        except OSError:
+            pass
+        if self._run:
+            self._inside = self._look_inside(devices)
+            self._inside.open()
+
+    def _filters(self) -> ShotFilters:
+        tcp = [shot for trial in self._trials if trial.protocol == TCP for shot in trial.shots]
+        return ShotFilters(
+            [trial.tag_at for trial in self._trials],
+            [shot.port for shot in tcp],
+            [shot.source_port for shot in tcp],
+            self._tag,
+        )
+
+    def _wanted(self) -> "list[tuple[int, int]]":
+        """Family and protocol of the raw sockets that it takes."""
+        wanted = set()
+        for trial in self._trials:
+            if trial.two_way or trial.role == DESTINATION:
+                wanted.add((trial.family, trial.protocol))
+            if trial.role == SOURCE:
+                wanted.add((trial.family, _ERRORS[trial.family]))
+        return sorted(wanted)
+
+    def _look_inside(self, devices: Devices) -> Inside:
+        ways = []
+        for trial in self._trials:
+            try:
+                device = socket.if_indextoname(self._way(trial).device)
+            except OSError:
+                continue  # no route, or a device that has just gone
+            ways += devices.below(device)[:_MOST_DEVICES]
+        names = list(dict.fromkeys(ways))
+        pairs = list(dict.fromkeys((trial.own, trial.far) for trial in self._trials))
+        self._rules = Rules(self._run, marks(self._trials, self._tag), names)
+        self._counted = Counted(self._losses)
+        pieces = [self._counted, KernelDrops(), Counters(pairs, names), self._rules]
+        return Inside(pieces, self._breathe)
+
+    def read(self) -> None:
+        """Everything that is waiting; the taps first, which know more of a packet."""
+        if self._tap is not None:
+            self._tap.read(self._seen)
+        for raw in self._raw.values():
+            for _ in range(MAX_READ):
+                got = raw.receive()
+                if got is None:
+                    break
+                self._seen.at_socket(raw.protocol, raw.family, *got[:2])
+        self._inside.read()
+
+    def settle(self) -> None:
+        """The idle window is over: what was lost and what moved in it had nothing to do with us."""
+        self._inside.settle()
+        self.read()
+        self._lost()
+
+    def _lost(self) -> "set[tuple[int, int]]":
+        """Which sockets lost packets since last asked: family and protocol of raw ones, `_TAP`."""
+        lost = {which for which, raw in self._raw.items() if raw.lost()}
+        if self._tap is not None and self._tap.lost():
+            lost.add(_TAP)
+        return lost
+
+    @property
+    def complete(self) -> bool:
+        """Nothing more can come."""
+        return all(
+            self._done(trial, record) for trial, record in zip(self._trials, self._seen.records)
+        )
+
+    def _done(self, trial: Trial, record: "Record") -> bool:
+        if trial.role == DESTINATION:
+            wanted = ("accepted", "answered") if trial.two_way else ("accepted",)
+            return all(record.masks.get(vantage, 0) == trial.every for vantage in wanted)
+        # Nothing but an error tells the source that a one-way shot has ended.
+        done = record.masks.get("received", 0)
+        for shot in [*record.send_errors, *(error[0] for error in record.errors)]:
+            done |= 1 << shot
+        return done == trial.every
+
+    def _way(self, trial: Trial) -> "Route":
+        return self._routes.to(trial.family, trial.far)
+
+    def send(self, idle: "Callable[[float], bool]") -> None:
+        """All shots of this node; `idle(seconds)` watches meanwhile, False ends it."""
+        self._shooter.run(self._trials, self._seen.records, self._rate, idle)
+
+    # --- telling
+
+    def report(self) -> "dict[str, Any]":
+        """The report frame, as `preflight.wire` has it."""
+        self.read()
+        self._blind = self._lost()
+        try:
+            silent = silent_neighbours()
+        except OSError:
+            silent = set()
+        node = self._inside.tell() if self._run else {"trace": "not asked"}
+        parts = [
+            self._part(trial, record, silent)
+            for trial, record in zip(self._trials, self._seen.records)
+        ]
+        for number, leg, rule, shot in self._hits():
+            parts[number]["hits"].append([leg, rule, shot])
+        out = {"t": "report", "number": self.number, "trials": parts, "node": node}
+        if self._pcap:
+            out["pcap"] = self._seen.saved
+        return out
+
+    def _hits(self) -> "list[tuple[int, str, int, int | None]]":
+        """Position of the trial, leg, position of the rule, shot."""
+        out: list[tuple[int, str, int, int | None]] = []
+        for position, hit in self._rules.hits if self._rules is not None else ():
+            source, destination = hit["source"], hit["destination"]
+            if source and destination:
+                ends = [packed(6 if ":" in a else 4, a) for a in (source, destination)]
+                header = bytes.fromhex(hit["transport"])
+                found = self._seen.traced(hit["ident"], ends[0], ends[1], header)
+                if found is not None:
+                    out.append((found[0], found[1], position, found[2]))
+        return out + (self._counted.hits if self._counted is not None else [])
+
+    def _losses(self) -> "list[Loss]":
+        watched = [set(self._watched(trial)) - set(self._unseen(trial)) for trial in self._trials]
+        return losses(self._trials, self._seen.records, watched)
+
+    def _part(
+        self, trial: Trial, record: "Record", silent: "set[tuple[int, bytes]]"
+    ) -> "dict[str, Any]":
+        part: dict[str, Any] = {
+            "id": trial.number,
+            "masks": {vantage: record.masks.get(vantage, 0) for vantage in self._watched(trial)},
+            "resets": record.resets,
+            "lost": self._unseen(trial),
+            "passages": {
+                vantage: [[shot, *row] for shot, row in sorted(rows.items())]
+                for vantage, rows in record.passages.items()
+            },
+            "hits": [],
+        }
+        if trial.role == SOURCE:
+            part.update(self._at_source(trial, record, silent))
+        return part
+
+    def _unseen(self, trial: Trial) -> "list[str]":
+        """Where packets were lost to us alone."""
+        out = [*_AT_DEVICES[trial.role]] if _TAP in self._blind else []
+        if (trial.family, trial.protocol) in self._blind:
+            out.append(_AT_SOCKETS[trial.role])
+        if trial.role == SOURCE and (trial.family, _ERRORS[trial.family]) in self._blind:
+            out.append("errors")
+        return out
+
+    def _watched(self, trial: Trial) -> "list[str]":
+        """The vantage points at this end; a one-way shot has no answer to watch for."""
+        watched = ["sent"] if trial.role == SOURCE else []
+        watched += _AT_DEVICES[trial.role] if self._tap is not None else ()
+        if (trial.family, trial.protocol) in self._raw:
+            watched.append(_AT_SOCKETS[trial.role])
+        return [vantage for vantage in watched if trial.two_way or vantage not in _ANSWERS]
+
+    def _at_source(
+        self, trial: Trial, record: "Record", silent: "set[tuple[int, bytes]]"
+    ) -> "dict[str, Any]":
+        sent = record.masks.get("sent", 0)
+        way = self._way(trial)
+        stuck = self._tap is not None and sent & ~record.masks.get("left", 0)
+        return {
+            "send_errors": sorted(record.send_errors.items()),
+            "errors": sorted(record.errors),
+            "route": [text(way.gateway) if way.device else "", way.mtu],
+            "neighbour_failed": bool(stuck) and (way.device, way.gateway) in silent,
+        }
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._inside.close()
+        for raw in self._raw.values():
+            raw.close()
+        if self._tap is not None:
+            self._tap.close()
+        self._shooter.close()
+        self._routes.close()

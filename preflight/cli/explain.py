@@ -1,0 +1,102 @@
+"""`preflight explain`: one pair of a saved snapshot, told as a story."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from preflight.cli.options import (
+    Colour,
+    ColourOption,
+    FamilyChoice,
+    FamilyOption,
+    Format,
+    FormatOption,
+    ProbeNames,
+    Strict,
+)
+from preflight.core.groups import FamilyProbe
+from preflight.core.matrix import Matrix
+from preflight.errors import UsageError
+from preflight.report.text import clean
+
+_NAMED = 8  # of what there is, where a name is wrong
+
+
+def explain(
+    snapshot: Annotated[
+        Path, typer.Argument(metavar="SNAPSHOT", help="What `check --output` saved.")
+    ],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A node's name or address.")],
+    destination: Annotated[str, typer.Argument(metavar="DESTINATION", help="Another's.")],
+    probe: ProbeNames = None,
+    family: FamilyOption = FamilyChoice.ALL,
+    format_: FormatOption = Format.TABLE,
+    colour: ColourOption = Colour.AUTO,
+    strict: Strict = False,
+) -> int:
+    """Say what was seen of one pair at each point of the way, what follows, and what to change."""
+    from preflight.cli.running import code_of
+    from preflight.report import explain as report
+    from preflight.report.terminal import coloured, width
+    from preflight.store import load
+
+    known = load(snapshot)
+    matrix = known.matrix
+    pair = (_node(matrix, source, snapshot), _node(matrix, destination, snapshot))
+    if pair[0] == pair[1]:
+        raise UsageError(f"{clean(source)} to itself: a pair is two nodes")
+    tests = _tests(matrix, pair, _probes(matrix, probe, snapshot), family)
+    if not tests:
+        raise UsageError(
+            f"{snapshot}: {clean(source)} → {clean(destination)} was not tested with that"
+        )
+    if format_ is Format.JSON:
+        report.dump(known, pair, tests, sys.stdout)
+    else:
+        color = coloured(colour, sys.stdout)
+        report.render(known, pair, tests, width=width(), color=color, file=sys.stdout)
+    sys.stdout.flush()
+    return code_of(known, strict=strict)
+
+
+def _node(matrix: Matrix, wanted: str, file: Path) -> int:
+    for position, node in enumerate(matrix.nodes):
+        if wanted == node.name or wanted in node.addresses:
+            return position
+    raise _missing(file, "node", wanted, [node.name for node in matrix.nodes])
+
+
+def _probes(matrix: Matrix, wanted: Sequence[str] | None, file: Path) -> list[int]:
+    names = [probe.name for probe in matrix.probes]
+    for name in wanted or ():
+        if name not in names:
+            raise _missing(file, "probe", name, names)
+    return [i for i, name in enumerate(names) if not wanted or name in wanted]
+
+
+def _missing(file: Path, what: str, wanted: str, names: Sequence[str]) -> UsageError:
+    """One line that names what there is, what looks like it first."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(wanted, names, _NAMED)
+    named = list(dict.fromkeys([*close, *names[:_NAMED]]))[:_NAMED]
+    more = f" and {len(names) - len(named)} more" if len(names) > len(named) else ""
+    return UsageError(
+        f"{file}: no {what} {clean(wanted)!r}: it has {clean(', '.join(named))}{more}"
+    )
+
+
+def _tests(
+    matrix: Matrix, pair: tuple[int, int], probes: Sequence[int], family: FamilyChoice
+) -> list[FamilyProbe]:
+    """Those that were planned for the pair."""
+    return [
+        FamilyProbe(probe, of)
+        for position, of in enumerate(matrix.families)
+        for probe in probes
+        if family.family() in (None, of)
+        and matrix.outcome(matrix.index(position, probe, *pair)) is not None
+    ]

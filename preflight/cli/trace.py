@@ -1,0 +1,110 @@
+"""`preflight trace`: the deep look at one pair, live."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from preflight.cli.options import (
+    AcceptNewHostKeys,
+    AskBecomePass,
+    AskPass,
+    Colour,
+    ColourOption,
+    ConnectTimeout,
+    FamilyChoice,
+    FamilyOption,
+    Format,
+    FormatOption,
+    InventoryFile,
+    Local,
+    PhaseOption,
+    ProbeNames,
+    Quiet,
+    Strict,
+    Timeout,
+    credentials,
+)
+from preflight.core.model import Phase
+from preflight.core.options import CheckOptions
+from preflight.errors import UsageError
+
+
+def trace(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A node of the inventory.")],
+    destination: Annotated[str, typer.Argument(metavar="DESTINATION", help="Another one.")],
+    inventory: InventoryFile,
+    phase: PhaseOption = Phase.BEFORE,
+    probe: ProbeNames = None,
+    family: FamilyOption = FamilyChoice.ALL,
+    local: Local = None,
+    size: Annotated[
+        bool, typer.Option(help="Search the largest packet that arrives, of each UDP probe.")
+    ] = True,
+    pcap: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Save the packets seen at both ends, for Wireshark."),
+    ] = None,
+    timeout: Timeout = 1.0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Save the snapshot too.")
+    ] = None,
+    format_: FormatOption = Format.TABLE,
+    colour: ColourOption = Colour.AUTO,
+    quiet: Quiet = False,
+    strict: Strict = False,
+    ask_pass: AskPass = False,
+    ask_become_pass: AskBecomePass = False,
+    accept_new_host_keys: AcceptNewHostKeys = False,
+    connect_timeout: ConnectTimeout = 10.0,
+) -> int:
+    """Look at one pair as deep as it goes: rules, hops, sizes, flows, content, rewritten fields."""
+    from preflight.cli.running import Login, checked, code_of, save_first
+    from preflight.inventory import load
+    from preflight.store import ensure_writable
+    from preflight.tracing import Tracing
+
+    known = load(inventory)
+    if source == destination:
+        raise UsageError(f"{source} to itself: a trace needs two nodes")
+    if output is not None:
+        ensure_writable(output)
+    if pcap is not None:
+        from preflight.report.pcap import ensure_directory
+
+        ensure_directory(pcap)
+    options = CheckOptions(
+        phase=phase,
+        probes=tuple(probe or ()),
+        family=family.family(),
+        sources=(source,),
+        destinations=(destination,),
+        local=local,
+        timeout_s=timeout,
+    )
+    secrets = credentials(ask_pass=ask_pass, ask_become_pass=ask_become_pass)
+    login = Login(secrets, accept_new_host_keys, connect_timeout)
+    tracing = Tracing(sizes=size, pcap=pcap is not None)
+    snapshot = checked(known, options, login, quiet=quiet, closer=tracing)
+
+    def show() -> None:
+        if format_ is Format.JSON:
+            from preflight.report.trace_json import dump
+
+            dump(snapshot, tracing.looks, sys.stdout)
+        else:
+            from preflight.report.terminal import coloured, width
+            from preflight.report.trace import render
+
+            color = coloured(colour, sys.stdout)
+            render(snapshot, tracing.looks, width=width(), color=color, file=sys.stdout)
+        sys.stdout.flush()
+
+    if pcap is not None:
+        from preflight.report.pcap import save_captures
+
+        for path in save_captures(pcap, snapshot.matrix.nodes, tracing.captured):
+            sys.stderr.write(f"saved {path}\n")
+    save_first(snapshot, output, show)
+    return code_of(snapshot, strict=strict)

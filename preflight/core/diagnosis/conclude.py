@@ -1,0 +1,145 @@
+"""From what was seen of one trial to all that it proves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from preflight.core.diagnosis.conclusions import Diagnosis, Size
+from preflight.core.diagnosis.content import content
+from preflight.core.diagnosis.flows import flows
+from preflight.core.diagnosis.hops import path
+from preflight.core.diagnosis.kernel import KernelReason, explain
+from preflight.core.diagnosis.rewrites import rewrites
+from preflight.core.diagnosis.trial import Observed, Purpose, RuleHit
+from preflight.core.groups import Kind
+from preflight.core.model import Family, Leg, Phase, Place, Probe
+
+# "Discarded": what rejects a packet, and says nothing of its size or its time to live.
+_REJECTS = {
+    Family.IPV4: {(3, code) for code in (0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13)},
+    Family.IPV6: {(1, code) for code in range(7)},
+}
+_PORT_UNREACHABLE = {Family.IPV4: (3, 3), Family.IPV6: (1, 4)}
+_AS_PROBED = (Purpose.PLAIN, Purpose.FLOW)
+
+
+def conclude(
+    observed: Observed,
+    probe: Probe,
+    kind: Kind,
+    phase: Phase,
+    *,
+    on_link: bool | None,
+    size: Size | None = None,
+) -> Diagnosis:
+    """What the trial of a cell of `kind` proves. Total: what it does not prove is None."""
+    hits = tuple(_hits(observed, kind))
+    kernel, kernel_node = (None, None) if hits else _kernel(observed, probe, kind)
+    kernel_node = None if kernel is None else kernel_node
+    return Diagnosis(
+        hits=hits,
+        kernel=kernel,
+        kernel_node=kernel_node,
+        path=path(observed, on_link) if _on_the_way(kind) else None,
+        flows=flows(observed) if probe.one_way else None,
+        content=content(observed, phase) if probe.one_way else None,
+        size=size,
+        rewrites=rewrites(observed),
+        rejecters=tuple(dict.fromkeys(_rejecters(observed))),
+        notes=tuple(_notes(observed, kind, hits)),
+    )
+
+
+def _on_the_way(kind: Kind) -> bool:
+    """The hops are of interest: it is lost between the nodes, or nothing is lost at all."""
+    inside = kind.place in (Place.SOURCE, Place.DESTINATION)
+    return kind.leg is not Leg.REPLY and not inside
+
+
+def _hits(observed: Observed, kind: Kind) -> Iterator[RuleHit]:
+    """Rules that ended shots like the probe itself, on the leg that is bad."""
+    probed = observed.mask(Purpose.PLAIN) | observed.mask(Purpose.FLOW)
+    seen = observed.seen.get("accepted" if kind.leg is Leg.FORWARD else "received")
+    lost = probed & ~(seen or 0)
+    node = {
+        Place.SOURCE: observed.trial.source,
+        Place.DESTINATION: observed.trial.destination,
+    }.get(kind.place) if kind.place else None  # fmt: skip
+    for hit in observed.hits:
+        if hit.leg != kind.leg or (node is not None and hit.node != node):
+            continue
+        if not hit.shots or any(lost >> shot & 1 for shot in hit.shots):
+            yield hit
+
+
+_LOST_BETWEEN = {
+    (Leg.FORWARD, Place.SOURCE): ("sent", "left"),
+    (Leg.FORWARD, Place.PATH): ("left", "arrived"),
+    (Leg.FORWARD, Place.DESTINATION): ("arrived", "accepted"),
+    (Leg.REPLY, Place.DESTINATION): ("accepted", "answered"),
+    (Leg.REPLY, Place.PATH): ("answered", "returned"),
+    (Leg.REPLY, Place.SOURCE): ("returned", "received"),
+}
+
+
+def _kernel(observed: Observed, probe: Probe, kind: Kind) -> tuple[KernelReason | None, int | None]:
+    """What the kernel says of the node inside which it was lost, or that was to receive it."""
+    if kind.place is None or kind.leg is None:
+        return None, None
+    trial = observed.trial
+    side = kind.place
+    if kind.place is Place.PATH:  # the receiver's driver and XDP belong to it
+        side = Place.DESTINATION if kind.leg is Leg.FORWARD else Place.SOURCE
+    end = observed.ends.get(str(side))
+    before, after = _LOST_BETWEEN[kind.leg, kind.place]
+    came, went = observed.seen.get(before), observed.seen.get(after)
+    if end is None or came is None or went is None:
+        return None, None
+    probed = observed.mask(Purpose.PLAIN) | observed.mask(Purpose.FLOW)
+    came &= probed
+    lost = came & ~went
+    if not lost:
+        return None, None
+    reason = explain(
+        leg=kind.leg,
+        place=kind.place,
+        protocol=probe.protocol,
+        family=trial.family,
+        lost=lost.bit_count(),
+        came=came.bit_count(),
+        device=_device(observed, kind.leg),
+        end=end,
+        source=observed.source_address,
+        destination=observed.destination_address,
+    )
+    return reason, trial.source if side is Place.SOURCE else trial.destination
+
+
+def _device(observed: Observed, leg: Leg) -> str:
+    """The device through which lost packets came in; empty where no tap saw one."""
+    vantage = "arrived" if leg is Leg.FORWARD else "returned"
+    return next((p.device for p in observed.passages.get(vantage, {}).values()), "")
+
+
+def _rejecters(observed: Observed) -> Iterator[str]:
+    family = observed.trial.family
+    arrived = observed.seen.get("arrived")
+    for error in observed.errors:
+        shot = observed.trial.shots[error.shot]
+        code = (error.type, error.code)
+        if shot.purpose not in _AS_PROBED or code not in _REJECTS[family]:
+            continue
+        there = arrived is None or arrived >> error.shot & 1
+        if there and code == _PORT_UNREACHABLE[family]:
+            continue  # what a closed port says of a packet that got there
+        yield str(ip_address(error.sender))
+
+
+def _notes(observed: Observed, kind: Kind, hits: tuple[RuleHit, ...]) -> Iterator[str]:
+    if kind.place in (Place.SOURCE, Place.DESTINATION) and not hits:
+        end = observed.ends.get(str(kind.place))
+        if end is None:
+            yield f"the {kind.place} did not report: its rules could not be traced"
+        elif end.trace:
+            yield f"rules could not be traced at the {kind.place}: {end.trace}"

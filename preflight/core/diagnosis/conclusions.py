@@ -1,0 +1,116 @@
+"""What a trial can prove. Each says no more than its evidence; None stands for not known."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from preflight.core.diagnosis.kernel import KernelReason
+from preflight.core.diagnosis.trial import RuleHit
+
+
+class Router(NamedTuple):
+    """One that said "time to live exceeded"."""
+
+    ttl: int
+    address: str
+
+
+class Path(NamedTuple):
+    """How far a flow comes, by rising TTL."""
+
+    routers: tuple[Router, ...]  # by rising TTL
+    silent: int | None  # the lowest TTL above all answers of which neither an answer nor an arrival
+    distance: int | None  # routers between the nodes, where something that arrived tells it
+    on_link: bool  # the source sends it straight to the destination: no router is asked
+    control: tuple[Router, ...] = ()  # who answers the same to another port
+
+
+class FlowPattern(StrEnum):
+    """Which of a pair's flows pass."""
+
+    SOME_DEAD = (
+        "some-dead"  # always the same flows never pass: a dead link of a bundle or ECMP path
+    )
+    HIGH_ONLY = "high-only"  # only source ports from 1024 up
+    LOW_ONLY = "low-only"  # only source ports below 1024
+    RANGE = "range"  # only source ports of some other range, or none of it
+    REPLIES_ONLY = "replies-only"  # only what looks like a reply: source port equals the port
+    RANDOM = "random"  # loss hits all flows alike
+    LIMITED = "limited"  # the first packets pass, then few: a rate limiter
+    NONE = "none"  # no flow passes
+    ALL = "all"
+
+
+class Flows(NamedTuple):
+    """A sweep of source ports."""
+
+    pattern: FlowPattern
+    tried: int  # source ports
+    dead: tuple[int, ...]  # source ports of which nothing arrived
+    passed: int  # packets
+    sent: int
+    passing: tuple[int, ...] = ()  # source ports of which something arrived
+
+
+class ContentPattern(StrEnum):
+    """What the bytes have to do with the loss."""
+
+    PORT = "port"  # nothing passes to this port, whatever its bytes; other ports pass
+    TUNNEL = "tunnel"  # other bytes pass in the same flow, a tunnel's header does not
+    INNER = "inner"  # the harmless form passes, Cilium's own does not
+    PROTOCOL = "protocol"  # no port of this protocol passes
+
+
+class Content(NamedTuple):
+    """The same flow with other bytes, and other ports with the same bytes."""
+
+    pattern: ContentPattern
+    passed: tuple[str, ...]  # what arrived, in words: `UDP 6082`, `random bytes`
+    lost: tuple[str, ...]
+
+
+class Size(NamedTuple):
+    """What sizes of IP packets pass, in bytes."""
+
+    largest: int  # that arrives with DF set
+    smallest_lost: int  # with DF set, that does not; 0 where none was lost
+    largest_fragmented: int | None  # that arrives with DF not set; None where not tried
+    device_mtu: int  # the source's, towards the destination
+    black_hole: bool  # nobody said "fragmentation needed"
+    reported_by: str | None  # who did
+    reported_mtu: int | None
+
+
+class RewrittenField(StrEnum):
+    """What the path may change in a packet."""
+
+    SOURCE = "source"
+    SOURCE_PORT = "source-port"
+    DESTINATION = "destination"
+    PORT = "port"
+    TOS = "tos"
+    DONT_FRAGMENT = "dont-fragment"
+
+
+class Rewrite(NamedTuple):
+    """One field that arrived other than it left."""
+
+    field: RewrittenField
+    left: str
+    arrived: str
+
+
+class Diagnosis(NamedTuple):
+    """All that is known of one sample cell beyond its verdict."""
+
+    hits: tuple[RuleHit, ...] = ()
+    kernel: KernelReason | None = None
+    kernel_node: int | None = None  # whose kernel that is
+    path: Path | None = None
+    flows: Flows | None = None
+    content: Content | None = None
+    size: Size | None = None
+    rewrites: tuple[Rewrite, ...] = ()
+    rejecters: tuple[str, ...] = ()  # senders of ICMP errors that mean "discarded", and forged RSTs
+    notes: tuple[str, ...] = ()  # what could not be found out, and why

@@ -1,0 +1,149 @@
+"""How far a flow comes: the routers that answer a rising TTL, and where they fall silent.
+
+A router that does not answer proves little, since many never do. What is told as the place is only
+where nothing answers any more behind the last one that did, and nothing arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from preflight.core.diagnosis.arrivals import arrived, shots_in, source_reported, tried
+from preflight.core.diagnosis.conclusions import Path, Router
+from preflight.core.diagnosis.trial import Observed, Purpose, ShotError
+from preflight.core.model import Family
+
+_TTL_EXCEEDED = {Family.IPV4: (11, 0), Family.IPV6: (3, 0)}
+_UNREACHABLE = {Family.IPV4: 3, Family.IPV6: 1}
+_TOO_BIG = (Family.IPV4, 3, 4)
+_GOES_ROUND = 3  # times that one router answers, before it is called a loop
+
+
+def path(observed: Observed, on_link: bool | None) -> Path | None:
+    """What HOP shots found. None where none was fired and what arrived tells no distance.
+
+    `on_link`: whether the source sends it straight to the destination, as its routes say; None
+    where they are not known. `silent` is None where no router answered, where anything of the flow
+    arrived or was rejected aloud, and where the destination did not watch.
+    """
+    main, control = _hops(observed)
+    distance = _distance(observed, main)
+    straight = distance == 0 if on_link is None else on_link
+    routers = tuple(_routers(observed, main))
+    if distance is not None and routers and distance < routers[-1].ttl:
+        distance = None  # the TTL is not what it was when it left: something on the way set it
+    if not main and distance is None and not straight:
+        return None
+    return Path(
+        routers=routers,
+        silent=_silent(observed, main, routers),
+        distance=distance,
+        on_link=straight,
+        control=tuple(_routers(observed, control)),
+    )
+
+
+def loop(path: Path) -> tuple[str, ...]:
+    """Routers between which a flow goes round, in the order in which it meets them; or nothing.
+
+    Several that answer again and again in turn. One alone is no loop: an address translation may
+    make all that is behind it look like one.
+    """
+    order = [router.address for router in path.routers]
+    again = [a for a in dict.fromkeys(order) if order.count(a) >= _GOES_ROUND]
+    around = [a for a in order if a in again]
+    in_turn = len(again) > 1 and all(a == again[i % len(again)] for i, a in enumerate(around))
+    return tuple(again) if in_turn else ()
+
+
+def _hops(observed: Observed) -> tuple[int, int]:
+    """HOP shots of the flow that is bad, and of the one to compare with: they go to another port.
+
+    Those that never left, or left with a TTL that this node itself had set anew, tell nothing.
+    """
+    shots = observed.trial.shots
+    own = _port(observed)
+    left = observed.seen.get("left")
+    passages = observed.passages.get("left", {})
+    main = control = 0
+    for i in shots_in(observed.mask(Purpose.HOP) & tried(observed)):
+        gone = left is None or left >> i & 1
+        if gone and (i not in passages or passages[i].ttl == shots[i].ttl):
+            if shots[i].port == own:
+                main |= 1 << i
+            else:
+                control |= 1 << i
+    return main, control
+
+
+def _port(observed: Observed) -> int:
+    """The probe's own: where PLAIN shots go."""
+    shots = observed.trial.shots
+    for purpose in (Purpose.PLAIN, Purpose.HOP):
+        for shot in shots:
+            if shot.purpose is purpose:
+                return shot.port
+    return 0
+
+
+def _routers(observed: Observed, hops: int) -> list[Router]:
+    exceeded = _TTL_EXCEEDED[observed.trial.family]
+    found = {
+        Router(observed.trial.shots[error.shot].ttl, error.sender)
+        for error in observed.errors
+        if hops >> error.shot & 1 and (error.type, error.code) == exceeded
+    }
+    return sorted(found)
+
+
+def _silent(observed: Observed, hops: int, routers: Sequence[Router]) -> int | None:
+    there = arrived(observed)
+    if not routers or there is None or there & hops or not source_reported(observed):
+        return None
+    if any(_rejected(observed, error) for error in observed.errors):
+        return None
+    last = routers[-1].ttl
+    answered = {error.shot for error in observed.errors}
+    shots = observed.trial.shots
+    behind = [i for i in shots_in(hops) if shots[i].ttl > last]
+    heard = {shots[i].ttl for i in behind if i in answered}
+    return min({shots[i].ttl for i in behind} - heard, default=None)
+
+
+def _rejected(observed: Observed, error: ShotError) -> bool:
+    """Whether a shot to the probe's own port was refused; by the destination it is, if it got so
+    far.
+    """
+    family = observed.trial.family
+    return (
+        error.type == _UNREACHABLE[family]
+        and (family, error.type, error.code) != _TOO_BIG
+        and observed.trial.shots[error.shot].port == _port(observed)
+    )
+
+
+def _distance(observed: Observed, hops: int) -> int | None:
+    """Routers between the nodes, by what arrived: of the traced flow, else what all others say."""
+    there = arrived(observed) or 0
+    of_flow = {d for i in shots_in(there & hops) if (d := _passed_by(observed, i)) is not None}
+    of_all = {d for i in shots_in(there) if (d := _passed_by(observed, i)) is not None}
+    for found in (of_flow, of_all):
+        if len(found) == 1:
+            return found.pop()
+        if found:
+            return None  # paths of unlike length
+    ttls = {observed.trial.shots[i].ttl for i in shots_in(hops)}
+    lowest = min((observed.trial.shots[i].ttl for i in shots_in(there & hops)), default=None)
+    if lowest is not None and (lowest == 1 or lowest - 1 in ttls):
+        return lowest - 1
+    return None
+
+
+def _passed_by(observed: Observed, shot: int) -> int | None:
+    """How many routers one shot passed; None where its TTL cannot tell."""
+    end = observed.passages.get("arrived", {}).get(shot)
+    if end is None:
+        return None
+    begin = observed.passages.get("left", {}).get(shot)
+    ttl = observed.trial.shots[shot].ttl if begin is None else begin.ttl
+    return ttl - end.ttl if 0 <= end.ttl <= ttl else None

@@ -1,0 +1,61 @@
+"""What is to blame for a set of cells, by what is known of them. The most certain comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from preflight.core.diagnosis.conclusions import ContentPattern, Diagnosis, FlowPattern
+from preflight.core.diagnosis.trial import RuleHit
+from preflight.core.findings.model import Cause
+from preflight.core.groups import Group
+from preflight.core.model import Cause as CellCause
+from preflight.core.model import Place, Verdict
+
+_BY_CELL: Mapping[CellCause | None, Cause] = {
+    CellCause.NO_ROUTE: Cause.ROUTE,
+    CellCause.NO_NEIGHBOUR: Cause.NEIGHBOUR,
+    CellCause.ECHO_IGNORED: Cause.KERNEL,
+    CellCause.INTERCEPTED: Cause.INTERCEPTED,
+    CellCause.NO_AGENT: Cause.NO_AGENT,
+    CellCause.NOT_WATCHED: Cause.NOT_WATCHED,
+    CellCause.INTERRUPTED: Cause.INTERRUPTED,
+    CellCause.NOT_LISTENING: Cause.NOT_LISTENING,
+}
+
+
+def rules(diagnoses: Sequence[Diagnosis]) -> Iterator[RuleHit]:
+    """The rules that are surely to blame, each once."""
+    seen = set()
+    for diagnosis in diagnoses:
+        for hit in diagnosis.hits:
+            if hit.rule.sure and (hit.node, hit.rule) not in seen:
+                seen.add((hit.node, hit.rule))
+                yield hit
+
+
+def blame(group: Group, diagnoses: Sequence[Diagnosis]) -> Cause:
+    """The cause of `group` and its like, of which `diagnoses` are some samples'."""
+    kind = group.kind
+    if kind.verdict is Verdict.UNKNOWN:
+        return _BY_CELL.get(kind.cause, Cause.NOT_WATCHED)
+    if kind.verdict is Verdict.CLOSED:
+        return Cause.NOT_LISTENING
+    if any(True for _ in rules(diagnoses)):
+        return Cause.RULE
+    if any(d.kernel is not None for d in diagnoses):
+        return Cause.KERNEL
+    if kind.cause in _BY_CELL:
+        return _BY_CELL[kind.cause]
+    if kind.cause is CellCause.SIZE:
+        return Cause.SIZE
+    if kind.place in (Place.SOURCE, Place.DESTINATION):
+        return Cause.NODE_FIREWALL
+    patterns = {d.flows.pattern for d in diagnoses if d.flows is not None}
+    if FlowPattern.SOME_DEAD in patterns:
+        return Cause.FLOWS
+    contents = {d.content.pattern for d in diagnoses if d.content is not None}
+    if contents & {ContentPattern.TUNNEL, ContentPattern.INNER}:
+        return Cause.INSPECTION
+    if kind.verdict is Verdict.LOSSY:
+        return Cause.RATE_LIMIT if FlowPattern.LIMITED in patterns else Cause.LOSS
+    return Cause.NETWORK

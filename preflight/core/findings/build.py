@@ -1,0 +1,179 @@
+"""Findings from a matrix, what closer looks found out, and the hazards that facts tell of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.diagnosis.trial import RuleHit
+from preflight.core.findings.blame import blame, rules
+from preflight.core.findings.causes import causes
+from preflight.core.findings.evidence import evidence
+from preflight.core.findings.mend import Mending, mend
+from preflight.core.findings.model import Block, Cause, Finding
+from preflight.core.findings.shapes import Shapes, union
+from preflight.core.findings.split import culprit, split
+from preflight.core.findings.titles import Subject, title
+from preflight.core.groups import Group
+from preflight.core.matrix import Matrix
+from preflight.core.model import Place, Severity, Verdict
+from preflight.core.terms import traffics
+
+_WORST_FIRST = (Verdict.BLOCKED, Verdict.LOSSY, Verdict.CLOSED, Verdict.UNKNOWN)
+
+
+class Looked(NamedTuple):
+    """A closer look at one cell of a group."""
+
+    source: int
+    destination: int
+    diagnosis: Diagnosis
+
+
+def findings(
+    matrix: Matrix, groups: Sequence[Group], looks: Mapping[int, Sequence[Looked]] | None = None
+) -> list[Finding]:
+    """The fewest statements that explain every cell that is not open, what matters most first.
+
+    `groups` are `core.groups.groups` of the matrix; `looks` go by a group's position.
+    """
+    shapes = Shapes(matrix)
+    parts = list(_split(matrix, shapes, groups, looks or {}))
+    diagnoses = {i: [look.diagnosis for look in own] for i, (_, own) in enumerate(parts) if own}
+    found = [
+        _finding(matrix, shapes, [parts[i] for i in positions])
+        for positions in causes(matrix, [group for group, _ in parts], diagnoses)
+    ]
+    found.sort(key=_importance)
+    return [f._replace(identifier=f"F{n}") for n, f in enumerate(found, 1)]
+
+
+Part = tuple[Group, list[Looked]]
+
+
+def _split(
+    matrix: Matrix,
+    shapes: Shapes,
+    groups: Sequence[Group],
+    looks: Mapping[int, Sequence[Looked]],
+) -> Iterator[Part]:
+    """The groups, cut where several nodes are to blame for unlike reasons."""
+    for position, group in enumerate(groups):
+        own = looks.get(position, ())
+        at_source = group.kind.place is Place.SOURCE
+        culprits = {
+            look.source if at_source else look.destination: culprit(look.diagnosis) for look in own
+        }
+        for part in split(matrix, shapes, group, culprits):
+            yield (
+                part,
+                [
+                    look
+                    for look in own
+                    if shapes.rows(part).get(look.source, 0) >> look.destination & 1
+                ],
+            )
+
+
+def _finding(matrix: Matrix, shapes: Shapes, parts: Sequence[Part]) -> Finding:
+    parts = sorted(parts, key=lambda part: _rank(part[0]))
+    own = [group for group, _ in parts]
+    looked = [look for _, looks in parts for look in looks]
+    diagnoses = [look.diagnosis for look in looked]
+    group = own[0]
+    cause = blame(group, diagnoses)
+    hits = list(rules(diagnoses))
+    tests = tuple(
+        sorted({test for g in own for test in g.tests}, key=lambda t: (t.family, t.probe))
+    )
+    where = shapes.where(own)
+    what = traffics(tests, matrix.probes)
+    names = [node.name for node in matrix.nodes]
+    nodes = _nodes(own, hits, diagnoses)
+    rejecters = list(dict.fromkeys(_rejecters(own, diagnoses)))
+    guilty = shapes.name(nodes) if nodes else ""
+    subject = Subject(group, where, what, names, guilty, hits, diagnoses, rejecters)
+    blocks = tuple(
+        dict.fromkeys(Block(g.sources, g.destinations, g.both_ways, g.where, g.tests) for g in own)
+    )
+    mending = mend(matrix, cause, group, tests, blocks, diagnoses)
+    return Finding(
+        identifier="",
+        cause=cause,
+        severity=min((g.severity for g in own), key=list(Severity).index),
+        title=title(cause, subject),
+        kinds=tuple(dict.fromkeys(g.kind for g in own)),
+        tests=tests,
+        blocks=blocks,
+        where=where,
+        pairs=sum(row.bit_count() for row in union(shapes.rows(g) for g in own).values()),
+        cells=sum(g.cells for g in own),
+        nodes=tuple(nodes),
+        evidence=tuple(evidence(matrix, own, diagnoses)),
+        diagnosis=diagnoses[0] if diagnoses else None,
+        sample=(looked[0].source, looked[0].destination) if looked else _sample(group),
+        changes=mending.changes,
+        requests=mending.requests,
+        advice=mending.advice,
+        unknown=tuple(_unknown(cause, diagnoses, mending)),
+    )
+
+
+def _sample(group: Group) -> tuple[int, int]:
+    return group.sample.source, group.sample.destination
+
+
+def _rejecters(groups: Sequence[Group], diagnoses: Sequence[Diagnosis]) -> Iterator[str]:
+    for group in groups:
+        if group.kind.rejected_by is not None:
+            yield group.kind.rejected_by
+    for diagnosis in diagnoses:
+        yield from diagnosis.rejecters
+
+
+def _nodes(
+    groups: Sequence[Group], hits: Sequence[RuleHit], diagnoses: Sequence[Diagnosis]
+) -> list[int]:
+    """Whose fault it is: the rule's node, the kernel's, or the one inside which it was lost."""
+    found = [hit.node for hit in hits]
+    found += [d.kernel_node for d in diagnoses if d.kernel_node is not None]
+    if not found:
+        for group in groups:
+            if group.kind.place is Place.SOURCE:
+                found += group.sources
+            elif group.kind.place is Place.DESTINATION:
+                found += group.destinations
+    return sorted(set(found))
+
+
+def _unknown(cause: Cause, diagnoses: Sequence[Diagnosis], mending: Mending) -> Iterator[str]:
+    told = dict.fromkeys(note for diagnosis in diagnoses for note in diagnosis.notes)
+    yield from told
+    if cause is Cause.NODE_FIREWALL and diagnoses and not told:
+        yield "which rule or setting: no rule that was traced ended our packets"
+    yield from mending.unknown
+
+
+def _rank(group: Group) -> tuple[bool, int, int]:
+    return (
+        group.severity is not Severity.REQUIRED,
+        _WORST_FIRST.index(group.kind.verdict),
+        -group.cells,
+    )
+
+
+def _importance(finding: Finding) -> tuple[bool, int, int]:
+    worst = min((_WORST_FIRST.index(k.verdict) for k in finding.kinds), default=len(_WORST_FIRST))
+    return finding.severity is not Severity.REQUIRED, worst, -finding.cells
+
+
+def explained(findings: Sequence[Finding], source: int, destination: int) -> list[Finding]:
+    """The findings that speak of a pair."""
+
+    def speaks(block: Block) -> bool:
+        there = source in block.sources and destination in block.destinations
+        back = destination in block.sources and source in block.destinations
+        return there or (block.both_ways and back)
+
+    return [finding for finding in findings if any(map(speaks, finding.blocks))]

@@ -1,0 +1,166 @@
+"""What mends a finding on the nodes: commands, and words where no command can say it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from preflight.core.diagnosis.conclusions import Diagnosis, Rewrite, RewrittenField
+from preflight.core.diagnosis.trial import Rule, RuleHit
+from preflight.core.findings.accept import Traffic
+from preflight.core.findings.cidrs import cidrs
+from preflight.core.findings.firewalls import mend
+from preflight.core.findings.model import Block, Change
+from preflight.core.findings.remedy import Remedy, outgoing
+from preflight.core.groups import FamilyProbe
+from preflight.core.model import Node, Probe
+from preflight.core.naming import Naming
+
+_INCOMING = ("input", "prerouting", "ingress")
+_PROTOCOL = re.compile(r"\b(udp|tcp|icmp)(?:v6)?\b")
+_PORT = re.compile(r"\b(dport|sport) (\d+)\b")
+
+
+class Facts(NamedTuple):
+    """What of a finding decides on its change."""
+
+    nodes: Sequence[Node]
+    probes: Sequence[Probe]
+    tests: tuple[FamilyProbe, ...]
+    blocks: tuple[Block, ...]
+    diagnoses: Sequence[Diagnosis]
+
+
+def changes(facts: Facts) -> Remedy:
+    """How the nodes whose rules were named let the finding's traffic pass, and nothing more.
+
+    Each command acts in the chain of the rule to blame. A rule that is only one of several that
+    may be to blame is told of in words, unless another one of its node is surely to blame.
+    """
+    found = list(_hits(facts.diagnoses))
+    sure = {hit.node for hit, _ in found if hit.rule.sure}
+    done = []
+    for hit, diagnosis in found:
+        if hit.rule.sure or hit.node not in sure:
+            packets = _packets(facts, hit, diagnosis.rewrites)
+            done.append(mend(facts.nodes[hit.node].name, hit.rule, packets))
+    advice = [words for part in done for words in part.advice]
+    if sure:
+        advice += _others(facts, [hit for hit, _ in found if hit.rule.sure])
+    return Remedy(
+        tuple(_by_node(change for part in done for change in part.changes)),
+        tuple(dict.fromkeys(advice)),
+    )
+
+
+def _hits(diagnoses: Sequence[Diagnosis]) -> Iterator[tuple[RuleHit, Diagnosis]]:
+    """Each rule of a node once for each leg."""
+    seen = set()
+    for diagnosis in diagnoses:
+        for hit in diagnosis.hits:
+            key = (hit.node, hit.leg, hit.rule)
+            if key not in seen:
+                seen.add(key)
+                yield hit, diagnosis
+
+
+def _by_node(changes: Iterable[Change]) -> Iterator[Change]:
+    """One change for each node and tool."""
+    merged: dict[tuple[str, str], Change] = {}
+    for change in changes:
+        known = merged.setdefault((change.node, change.tool), change)
+        merged[change.node, change.tool] = known._replace(
+            commands=tuple(dict.fromkeys(known.commands + change.commands)),
+            persist=tuple(dict.fromkeys(known.persist + change.persist)),
+        )
+    yield from merged.values()
+
+
+def _packets(facts: Facts, hit: RuleHit, rewrites: Sequence[Rewrite]) -> list[Traffic]:
+    """What the hit node's firewall must let pass, by test."""
+    concerned = [t for t in facts.tests if _concerns(hit.rule, facts.probes[t.probe], hit.leg)]
+    out = []
+    for test in concerned or facts.tests:
+        probe, reply = facts.probes[test.probe], hit.leg == "reply"
+        own = facts.nodes[hit.node].address_in(test.family)
+        sends = _sends(facts, hit)
+        peers = _peers(facts, hit.node, test, as_source=sends is not reply)
+        addresses = [facts.nodes[p].address_in(test.family) for p in sorted(peers)]
+        known = {a for node in facts.nodes for a in node.addresses}
+        theirs = {a for a in addresses if a is not None}
+        if not theirs or own is None or (reply and probe.one_way):
+            continue
+        if not sends and not reply:
+            theirs = _as_they_arrive(theirs, rewrites)
+        far, near = cidrs(theirs, known - theirs).texts, cidrs([own], ()).texts
+        source, destination = (near, far) if sends else (far, near)
+        out.append(Traffic(probe, test.family, reply, source, destination))
+    return out
+
+
+def _as_they_arrive(addresses: set[str], rewrites: Sequence[Rewrite]) -> set[str]:
+    """Source addresses as the destination's firewall meets them, behind address translation."""
+    for rewrite in rewrites:
+        if rewrite.field is RewrittenField.SOURCE and rewrite.left in addresses:
+            addresses = addresses - {rewrite.left} | {rewrite.arrived}
+    return addresses
+
+
+def _sends(facts: Facts, hit: RuleHit) -> bool:
+    """Whether the hit node is the one that sent the packet."""
+    if outgoing(hit.rule):
+        return True
+    if hit.rule.hook in _INCOMING:
+        return False
+    is_source = any(
+        hit.node in b.sources or (b.both_ways and hit.node in b.destinations) for b in facts.blocks
+    )
+    return is_source is (hit.leg != "reply")
+
+
+def _peers(facts: Facts, node: int, test: FamilyProbe, *, as_source: bool) -> set[int]:
+    """The other ends of the finding's pairs in which `node` is the source, or the destination."""
+    cluster, peers = facts.nodes[node].cluster, set()
+    for block in facts.blocks:
+        if block.tests and test not in block.tests:
+            continue
+        ways = [(block.sources, block.destinations)]
+        if block.both_ways:
+            ways.append((block.destinations, block.sources))
+        for sources, destinations in ways:
+            here, there = (sources, destinations) if as_source else (destinations, sources)
+            if node in here:
+                peers |= {p for p in there if facts.nodes[p].cluster == cluster}
+    return peers - {node}
+
+
+def _concerns(rule: Rule, probe: Probe, leg: str) -> bool:
+    """False where the rule's text says that it is about other packets."""
+    protocols = {found.group(1) for found in _PROTOCOL.finditer(rule.text)}
+    if protocols and probe.protocol not in protocols:
+        return False
+    ours = "sport" if leg == "reply" else "dport"
+    ports = {int(number) for side, number in _PORT.findall(rule.text) if side == ours}
+    return not ports or probe.port in ports
+
+
+def _others(facts: Facts, hits: Sequence[RuleHit]) -> Iterator[str]:
+    """Nodes that do the same and whose rules were not looked at."""
+    legs = {(_sends(facts, hit), hit.leg == "reply") for hit in hits}
+    known = {hit.node for hit in hits}
+    alike: set[int] = set()
+    for sends, reply in legs:
+        for block in facts.blocks:
+            as_source = sends is not reply
+            alike |= set(block.sources if as_source else block.destinations)
+            if block.both_ways:
+                alike |= set(block.destinations if as_source else block.sources)
+    if alike - known:
+        naming = Naming(facts.nodes)
+        names = naming.name(sum(1 << node for node in alike - known))
+        looked = naming.name(sum(1 << node for node in known))
+        yield (
+            f"Of these nodes, only {looked} told which rule: {names} need the same change, with "
+            "handles and positions of their own."
+        )

@@ -1,0 +1,86 @@
+"""What mends a finding: commands for nodes, requests for the network's firewalls, or advice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.findings import advice
+from preflight.core.findings.change import Facts, changes
+from preflight.core.findings.model import Block, Cause, Change, Request
+from preflight.core.findings.remedy import Remedy
+from preflight.core.findings.requests import requests
+from preflight.core.groups import FamilyProbe, Group
+from preflight.core.matrix import Matrix
+from preflight.core.model import Family
+from preflight.core.naming import Naming
+
+_BY_THE_NETWORK = (Cause.NETWORK, Cause.INSPECTION, Cause.RATE_LIMIT, Cause.INTERCEPTED)
+_IN_WORDS: Mapping[Cause, str] = {
+    Cause.FLOWS: "Look for a dead link in the bundles (LACP, port channels) and for a dead next "
+    "hop among equal-cost paths between these nodes, in this direction.",
+    Cause.LOSS: "Look at the interface counters of every link between these nodes: errors, "
+    "discards, a duplex mismatch, a full queue.",
+    Cause.INSPECTION: "Exempt it from inspection: on NSX the distributed firewall and the overlay "
+    "that itself speaks GENEVE, elsewhere an IPS. Or give Cilium another tunnel port "
+    "(tunnelPort) that is not inspected.",
+    Cause.RATE_LIMIT: "Take this traffic out of the rate limit, storm control or DoS protection "
+    "between these nodes: it carries every pod's packets.",
+    Cause.INTERCEPTED: "Take this traffic out of the proxy or firewall that answers for others.",
+    Cause.NOT_LISTENING: "Is Cilium's agent running there (kubectl -n kube-system get pods -o "
+    "wide), and does another process or another address have the port?",
+}
+
+
+class Mending(NamedTuple):
+    """All of it; any part may be empty."""
+
+    changes: tuple[Change, ...] = ()
+    requests: tuple[Request, ...] = ()
+    advice: str = ""
+    unknown: tuple[str, ...] = ()
+
+
+def mend(
+    matrix: Matrix,
+    cause: Cause,
+    group: Group,
+    tests: tuple[FamilyProbe, ...],
+    blocks: tuple[Block, ...],
+    diagnoses: Sequence[Diagnosis],
+) -> Mending:
+    """What to do about one cause. `group` is the most important of its groups."""
+    facts = Facts(matrix.nodes, matrix.probes, tests, blocks, diagnoses)
+    if cause is Cause.RULE or (cause is Cause.NODE_FIREWALL and any(d.hits for d in diagnoses)):
+        return _of(changes(facts))
+    if cause is Cause.KERNEL:
+        parts = [
+            advice.for_kernel(matrix.nodes[d.kernel_node].name, d.kernel)
+            for d in diagnoses
+            if d.kernel is not None and d.kernel_node is not None
+        ]
+        return _of(
+            Remedy(
+                tuple(dict.fromkeys(change for part in parts for change in part.changes)),
+                tuple(dict.fromkeys(words for part in parts for words in part.advice)),
+            )
+        )
+    families: list[Family] = [test.family for test in tests]
+    if cause is Cause.SIZE:
+        return _of(advice.for_size(diagnoses, families))
+    naming = Naming(matrix.nodes)
+    who = naming.name(sum(1 << n for n in set(group.sources)))
+    if cause is Cause.ROUTE:
+        address = matrix.nodes[group.sample.destination].address_in(group.sample.family)
+        return _of(advice.for_route(who, address or matrix.nodes[group.sample.destination].address))
+    if cause is Cause.NEIGHBOUR:
+        return _of(advice.for_neighbour(who))
+    asked: tuple[Request, ...] = ()
+    if cause in _BY_THE_NETWORK:
+        asked = requests(matrix.nodes, matrix.probes, tests, blocks)
+    return Mending(requests=asked, advice=_IN_WORDS.get(cause, ""))
+
+
+def _of(remedy: Remedy) -> Mending:
+    return Mending(changes=remedy.changes, advice=" ".join(remedy.advice))

@@ -1,0 +1,114 @@
+"""Rules to ask a firewall team for: what must pass between the nodes that a finding names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from preflight.core.findings.cidrs import cidrs
+from preflight.core.findings.model import Block, Request
+from preflight.core.groups import FamilyProbe
+from preflight.core.model import Node, Probe, ProbeKind, Protocol
+
+_WHAT: Mapping[ProbeKind, str] = {
+    ProbeKind.GENEVE: "Cilium GENEVE overlay between Kubernetes nodes; required",
+    ProbeKind.VXLAN: "Cilium VXLAN overlay between Kubernetes nodes; required",
+    ProbeKind.HEALTH: "Cilium health checks between Kubernetes nodes",
+    ProbeKind.ECHO: "Cilium health checks (ping) between Kubernetes nodes",
+}
+_ONE_WAY = (
+    "each direction is a flow of its own, with source ports of its own: what comes back is no "
+    "reply, and needs a rule of its own"
+)
+_STATEFUL = "a stateful rule: its answers pass with it"
+_ECHO = "ICMP type {request}, code 0; answers (type {answer}) pass with it"
+_WIDENED = "the subnets hold no other node, but may hold other addresses"
+_ANY = "any (1-65535)"
+_HIGH = "any (1024-65535)"
+
+
+def requests(
+    nodes: Sequence[Node],
+    probes: Sequence[Probe],
+    tests: Sequence[FamilyProbe],
+    blocks: Sequence[Block],
+) -> tuple[Request, ...]:
+    """What a firewall between the nodes must let pass, so that no pair of `blocks` stays shut.
+
+    One request for each test and direction; blocks that differ in one side alone share one. No
+    CIDR holds the address of a node that is not meant.
+    """
+    found: dict[Request, None] = {}
+    for test in tests:
+        own = [b for b in blocks if not b.tests or test in b.tests]
+        for sources, destinations in _merged(_ways(own)):
+            for request in _request(nodes, probes[test.probe], test, sources, destinations):
+                found.setdefault(request)
+    return tuple(found)
+
+
+_Side = frozenset[int]
+
+
+def _ways(blocks: Sequence[Block]) -> Iterator[tuple[_Side, _Side]]:
+    for block in blocks:
+        sources, destinations = frozenset(block.sources), frozenset(block.destinations)
+        yield sources, destinations
+        if block.both_ways:
+            yield destinations, sources
+
+
+def _merged(ways: Iterator[tuple[_Side, _Side]]) -> list[tuple[_Side, _Side]]:
+    """Blocks as few as they can be told, every source to every destination still."""
+    found = list(dict.fromkeys(ways))
+    for side in (1, 0):
+        joined: dict[_Side, _Side] = {}
+        for way in found:
+            same, other = way[1 - side], way[side]
+            joined[same] = joined.get(same, frozenset()) | other
+        found = [(a, b) if side else (b, a) for a, b in joined.items()]
+    return found
+
+
+def _request(
+    nodes: Sequence[Node], probe: Probe, test: FamilyProbe, sources: _Side, destinations: _Side
+) -> Iterator[Request]:
+    """One request for each cluster: nodes of different ones need not talk."""
+    clusters = dict.fromkeys(nodes[n].cluster for n in sorted(sources))
+    for cluster in clusters:
+        sides = []
+        for side in (sources, destinations):
+            chosen = (nodes[n] for n in side if nodes[n].cluster == cluster)
+            meant = {a for n in chosen if (a := n.address_in(test.family)) is not None}
+            others = {a for n in nodes for a in n.addresses} - meant
+            sides.append(cidrs(meant, others))
+        there, back = sides
+        if not there.texts or not back.texts:
+            continue
+        reason = _reason(probe, test, exact=there.exact and back.exact)
+        yield Request(
+            there.texts,
+            back.texts,
+            probe.protocol,
+            probe.port,
+            _source_ports(probe),
+            str(test.family),
+            reason,
+        )
+
+
+def _source_ports(probe: Probe) -> str:
+    if probe.protocol is Protocol.ICMP:
+        return ""
+    return _ANY if probe.one_way else _HIGH
+
+
+def _reason(probe: Probe, test: FamilyProbe, *, exact: bool) -> str:
+    parts = [_WHAT.get(probe.kind, "Kubernetes nodes")]
+    if probe.protocol is Protocol.ICMP:
+        request, answer = (128, 129) if test.family == "ipv6" else (8, 0)
+        parts.append(_ECHO.format(request=request, answer=answer))
+    else:
+        parts.append(_ONE_WAY if probe.one_way else _STATEFUL)
+    if not exact:
+        parts.append(_WIDENED)
+    return "; ".join(parts)

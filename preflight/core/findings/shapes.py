@@ -1,0 +1,177 @@
+"""Shapes of sets of cells: what is whose way back, what lies inside what, and words for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from ipaddress import ip_address, ip_network
+
+from preflight.core.groups import FamilyProbe, Group
+from preflight.core.matrix import Matrix
+from preflight.core.model import Family, Leg
+from preflight.core.naming import Naming, members
+
+Rows = dict[int, int]  # for each source the set of its destinations
+
+_CLASSES = 3  # of two classes, "there and back" says the same in fewer words
+_PREFIXES = {Family.IPV4: (24, 23, 22, 20, 16), Family.IPV6: (64, 56, 48)}
+_LISTED = 4
+
+
+class Shapes:
+    """The shapes of one matrix's cells."""
+
+    def __init__(self, matrix: Matrix) -> None:
+        self._matrix = matrix
+        self._naming = Naming(matrix.nodes)
+        self._planned: dict[FamilyProbe, list[int]] = {}
+        self._rows: dict[object, Rows] = {}
+
+    def one_way(self, test: FamilyProbe) -> bool:
+        """Delivery is the whole test."""
+        return self._matrix.probes[test.probe].one_way
+
+    def planned(self, test: FamilyProbe) -> list[int]:
+        """For each source the set of its destinations."""
+        if test not in self._planned:
+            family = self._matrix.families.index(test.family)
+            self._planned[test] = [
+                sum(1 << d for d, outcome in enumerate(row) if outcome is not None)
+                for row in self._matrix.grid(family, test.probe)
+            ]
+        return self._planned[test]
+
+    def rows(self, group: Group) -> Rows:
+        """The pairs of one group."""
+        key = (group.sources, group.destinations, group.both_ways, group.tests[0])
+        if key not in self._rows:
+            planned = self.planned(group.tests[0])
+            destinations = sum(1 << d for d in group.destinations)
+            rows = {s: planned[s] & destinations for s in group.sources}
+            if group.both_ways:
+                sources = sum(1 << s for s in group.sources)
+                for d in group.destinations:
+                    rows[d] = rows.get(d, 0) | planned[d] & sources
+            self._rows[key] = {s: row for s, row in rows.items() if row}
+        return self._rows[key]
+
+    def mutual(self, a: Group, b: Group) -> bool:
+        """One is the way back of the other."""
+        return (a.sources, a.destinations) == (b.destinations, b.sources)
+
+    def back_within(self, reply: Group, forward: Group) -> bool:
+        """The answers of `reply` travel where the probes of `forward` do."""
+        return _within(_reversed(self.rows(reply)), self.rows(forward))
+
+    def travels_within(self, few: Group, many: Group) -> bool:
+        """What is lost of `few` is lost on the ways on which something of `many` is."""
+        return _within(self._ways(few), self._ways(many))
+
+    def _ways(self, group: Group) -> Rows:
+        rows = self.rows(group)
+        return _reversed(rows) if group.kind.leg is Leg.REPLY else rows
+
+    # --- classes of nodes
+
+    @cached_property
+    def _classes(self) -> list[tuple[str, list[int]]]:
+        """Ways to divide the nodes: a word for what divides them, and the sets."""
+        nodes = self._matrix.nodes
+        found = []
+        for key in dict.fromkeys(key for node in nodes for key in node.labels):
+            values: dict[str, int] = {}
+            for position, node in enumerate(nodes):
+                if key in node.labels:
+                    values[node.labels[key]] = values.get(node.labels[key], 0) | 1 << position
+            found.append((key, list(values.values())))
+        for family in self._matrix.families:
+            for length in _PREFIXES[family]:
+                networks: dict[object, int] = {}
+                for position, node in enumerate(nodes):
+                    address = node.address_in(family)
+                    if address is not None:
+                        network = ip_network((int(ip_address(address)) >> _bits(family, length)
+                                              << _bits(family, length), length))  # fmt: skip
+                        networks[network] = networks.get(network, 0) | 1 << position
+                found.append((f"/{length} subnet", list(networks.values())))
+        return [(word, sets) for word, sets in found if _CLASSES <= len(sets) < len(nodes)]
+
+    def partition(self, groups: Sequence[Group]) -> str | None:
+        """Words where the groups are all that was planned between, or inside, classes of nodes."""
+        rows = union(self.rows(group) for group in groups)
+        planned = self.planned(groups[0].tests[0])
+        for word, sets in self._classes:
+            own = {node: nodes for nodes in sets for node in members(nodes)}
+            every = sum(sets)
+            between = {s: planned[s] & every & ~own[s] for s in own}
+            if rows == _clean(between):
+                return f"between nodes of unlike {word}"
+            if rows == _clean({s: planned[s] & own[s] for s in own}):
+                return f"between nodes of the same {word}"
+        return None
+
+    # --- words
+
+    def where(self, groups: Sequence[Group]) -> str:
+        """All pairs of the groups, in the fewest words."""
+        names = _there_and_back(list(dict.fromkeys(group.where for group in groups)))
+        if len(names) == 1:
+            return names[0]
+        alike = [g for g in groups if g.kind.leg == groups[0].kind.leg]
+        if len(alike) == len(groups) and (words := self.partition(groups)):
+            return words
+        more = len(names) - _LISTED
+        return "; ".join(names[:_LISTED]) + (f"; and {more} blocks more" if more > 0 else "")
+
+    def name(self, nodes: Iterable[int]) -> str:
+        """Words for a set of nodes."""
+        return self._naming.name(sum(1 << n for n in set(nodes)))
+
+
+def _there_and_back(names: Sequence[str]) -> list[str]:
+    """`a → b` and `b → a` as one."""
+    out: dict[str, None] = {}
+    for name in names:
+        source, arrow, destination = name.partition(" → ")
+        back = f"{destination}{arrow}{source}"
+        if arrow and back in names:
+            first = min(name, back, key=names.index)
+            out.setdefault(first.replace(arrow, " ↔ "))
+        else:
+            out.setdefault(name)
+    return list(out)
+
+
+def union(parts: Iterable[Mapping[int, int]]) -> Rows:
+    """All pairs of some sets of pairs."""
+    rows: Rows = {}
+    for part in parts:
+        for source, row in part.items():
+            rows[source] = rows.get(source, 0) | row
+    return rows
+
+
+def pairs(rows: Mapping[int, int]) -> Iterator[tuple[int, int]]:
+    """Each pair once."""
+    for source, row in sorted(rows.items()):
+        for destination in members(row):
+            yield source, destination
+
+
+def _reversed(rows: Mapping[int, int]) -> Rows:
+    out: Rows = {}
+    for source, destination in pairs(rows):
+        out[destination] = out.get(destination, 0) | 1 << source
+    return out
+
+
+def _within(few: Mapping[int, int], many: Mapping[int, int]) -> bool:
+    return all(not row & ~many.get(source, 0) for source, row in few.items())
+
+
+def _clean(rows: Mapping[int, int]) -> Rows:
+    return {source: row for source, row in rows.items() if row}
+
+
+def _bits(family: Family, length: int) -> int:
+    return (32 if family is Family.IPV4 else 128) - length

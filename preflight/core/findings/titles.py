@@ -1,0 +1,217 @@
+"""One sentence for a finding: who does what to which traffic, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from preflight.core.diagnosis.conclusions import (
+    ContentPattern,
+    Diagnosis,
+    FlowPattern,
+    Flows,
+    Path,
+    Size,
+)
+from preflight.core.diagnosis.trial import Rule, RuleHit
+from preflight.core.findings.model import Cause
+from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
+from preflight.core.model import Cause as CellCause
+from preflight.core.model import Leg, Place, Verdict
+from preflight.core.terms import plural
+
+_UNKNOWN: Mapping[Cause, str] = {
+    Cause.NO_AGENT: "{where}: {what} is unknown, for want of an agent at both ends",
+    Cause.NOT_WATCHED: "{where}: {what} is unknown, because captures lost packets or probes could "
+    "not be sent",
+    Cause.INTERRUPTED: "{where}: {what} is unknown, because the run was ended",
+}
+_PATTERNS: Mapping[FlowPattern, str] = {
+    FlowPattern.HIGH_ONLY: "only from source ports of 1024 and above",
+    FlowPattern.LOW_ONLY: "only from source ports below 1024",
+    FlowPattern.REPLIES_ONLY: "only what looks like a reply (source port equal to the port)",
+}
+_RULESETS = {
+    "nft": "nftables",
+    "iptables": "iptables",
+    "ip6tables": "ip6tables",
+    "iptables-legacy": "iptables (legacy)",
+    "ip6tables-legacy": "ip6tables (legacy)",
+}
+
+
+class Subject(NamedTuple):
+    """What a title speaks of."""
+
+    group: Group  # the most important of the finding's
+    where: str
+    what: str  # `UDP 6081`
+    names: Sequence[str]  # of all nodes
+    guilty: str  # the nodes to blame in words; may be empty
+    hits: Sequence[RuleHit]
+    diagnoses: Sequence[Diagnosis]
+    rejecters: Sequence[str]  # addresses or words
+
+
+def title(cause: Cause, subject: Subject) -> str:
+    """No full stop; the first letter as it comes."""
+    where, what = subject.where, subject.what
+    if cause in _UNKNOWN:
+        return _UNKNOWN[cause].format(where=where, what=what)
+    if cause is Cause.RULE:
+        return _of_rule(subject)
+    if cause is Cause.KERNEL:
+        return _of_kernel(subject)
+    if cause is Cause.NODE_FIREWALL:
+        return _inside_node(subject)
+    simple = {
+        Cause.ROUTE: f"{where}: the source has no route for {what}, or one that forbids it",
+        Cause.NEIGHBOUR: f"{where}: the next hop does not answer ARP or neighbour discovery",
+        Cause.NOT_LISTENING: f"{where}: nobody serves {what} there",
+        Cause.INTERCEPTED: f"{where}: something on the way answers {what} in the destination's "
+        "place",
+        Cause.SIZE: f"{where}: {_size(subject)}",
+        Cause.FLOWS: f"{where}: {_flows(subject)}",
+        Cause.INSPECTION: f"{where}: {_inspection(subject)}",
+        Cause.RATE_LIMIT: f"{where}: a rate limiter on the path lets only some {what} through",
+        Cause.LOSS: f"{where}: {_loss(subject)}",
+    }
+    return simple.get(cause) or f"{where}: {_network(subject)}"
+
+
+def rule_in_words(rule: Rule) -> str:
+    """`nftables rule "udp dport 6081 drop" (inet filter input handle 12)`."""
+    ruleset = _RULESETS.get(rule.tool, rule.tool)
+    chain = " ".join(filter(None, (rule.family if rule.tool == "nft" else "", rule.table)))
+    place = f"{chain} {rule.chain}"
+    if rule.policy:
+        return f"{ruleset} policy of chain {place}"
+    number = f" rule {rule.position}" if rule.position else ""
+    if rule.tool == "nft":
+        number = f" handle {rule.handle}" if rule.handle else ""
+    text = f' "{rule.text}"' if rule.text else ""
+    return f"{ruleset} rule{text} ({place}{number})"
+
+
+def _of_rule(subject: Subject) -> str:
+    hit = subject.hits[0]
+    group = subject.group
+    verb = "rejects" if hit.rule.rejects else "drops"
+    if group.kind.verdict is Verdict.LOSSY:
+        verb += " some"
+    what = f"answers to {subject.what}" if hit.leg == Leg.REPLY else subject.what
+    rules = list(dict.fromkeys(rule_in_words(h.rule._replace(handle=0)) for h in subject.hits))
+    more = f", and {plural(len(rules) - 1, 'rule')} more" if len(rules) > 1 else ""
+    nodes = {h.node for h in subject.hits}
+    told = rule_in_words(hit.rule) if len(nodes) == 1 else rules[0]
+    who = f"{subject.names[hit.node]} itself {verb}"
+    if len(nodes) > 1:
+        who = f"{subject.guilty}: each node itself {verb}"
+    return f"{who} {what}{_peers(subject, hit)}: {told}{more}"
+
+
+def _peers(subject: Subject, hit: RuleHit) -> str:
+    """Whose traffic it is, where that is not everybody's."""
+    group = subject.group
+    there, arrow, back = subject.where.partition(" → ")
+    if not arrow or group.both_ways:
+        return ""
+    name = subject.names[hit.node]
+    if back == name and there not in ("all", "all tested"):
+        return f" from {there}"
+    if there == name and back not in ("all", "all tested"):
+        return f" to {back}"
+    return ""
+
+
+def _of_kernel(subject: Subject) -> str:
+    for diagnosis in subject.diagnoses:
+        if diagnosis.kernel is not None and diagnosis.kernel_node is not None:
+            node = subject.names[diagnosis.kernel_node]
+            return f"{node}'s kernel drops {subject.what}: {diagnosis.kernel.title}"
+    return f"{subject.where}: the destination's kernel is set to ignore {subject.what}"
+
+
+def _inside_node(subject: Subject) -> str:
+    kind = subject.group.kind
+    at = "source" if kind.place is Place.SOURCE else "destination"
+    answer = "answers to " if kind.leg is Leg.REPLY else ""
+    some = "some " if kind.verdict is Verdict.LOSSY else ""
+    how = "refuses" if kind.cause is CellCause.REJECTED else "throws away"
+    return f"{subject.where}: the {at} itself {how} {some}{answer}{subject.what}"
+
+
+def _size(subject: Subject) -> str:
+    size = _first_size(subject.diagnoses)
+    if size is None:
+        return f"full-size packets of {subject.what} are lost, small ones pass"
+    what = f"packets of {subject.what} larger than {size.largest} bytes are lost"
+    told = "silently" if size.black_hole else f"as {size.reported_by} says"
+    return f"{what}, {told}; the source's device has an MTU of {size.device_mtu}"
+
+
+def _first_size(diagnoses: Sequence[Diagnosis]) -> Size | None:
+    return next((d.size for d in diagnoses if d.size is not None), None)
+
+
+def _first_flows(diagnoses: Sequence[Diagnosis]) -> Flows | None:
+    return next((d.flows for d in diagnoses if d.flows is not None), None)
+
+
+def _flows(subject: Subject) -> str:
+    flows = _first_flows(subject.diagnoses)
+    if flows is None:
+        return f"some flows of {subject.what} never arrive"
+    return (
+        f"{len(flows.dead)} of {plural(flows.tried, 'flow')} of {subject.what} never arrive, "
+        "always the same ones: one link of a bundle, or one of several paths, is dead"
+    )
+
+
+def _inspection(subject: Subject) -> str:
+    patterns = {d.content.pattern for d in subject.diagnoses if d.content is not None}
+    if ContentPattern.INNER in patterns:
+        how = "drops it for the frame inside; an empty tunnel packet passes"
+    else:
+        how = "drops it for its tunnel header; other bytes pass in the same flow"
+    return f"something on the path inspects {subject.what} and {how}"
+
+
+def _loss(subject: Subject) -> str:
+    answer = "answers to " if subject.group.kind.leg is Leg.REPLY else ""
+    flows = _first_flows(subject.diagnoses)
+    if flows is not None and flows.pattern is FlowPattern.RANDOM and flows.sent:
+        share = round(100 * (flows.sent - flows.passed) / flows.sent)
+        return f"about {share} % of {answer}{subject.what} is lost at random"
+    return f"some {answer}{subject.what} is lost"
+
+
+def _network(subject: Subject) -> str:
+    kind = subject.group.kind
+    what = f"answers to {subject.what}" if kind.leg is Leg.REPLY else subject.what
+    who = "the network"
+    if kind.place is None:
+        who = "something"
+    verb = "rejects" if kind.cause is CellCause.REJECTED else "drops"
+    flows = _first_flows(subject.diagnoses)
+    only = _PATTERNS.get(flows.pattern) if flows is not None else None
+    text = f"{who} {verb} {what}"
+    if only is not None:
+        text = f"{who} passes {what} {only}"
+    if subject.rejecters and kind.cause is CellCause.REJECTED:
+        words = [_rejecter(r) for r in subject.rejecters]
+        return f"{text}, refused by {', '.join(words)}"
+    path = next((d.path for d in subject.diagnoses if d.path is not None), None)
+    return text + hop(path) if path is not None else text
+
+
+def _rejecter(who: str) -> str:
+    return {BY_THE_SOURCE: "the source", BY_THE_DESTINATION: "the destination"}.get(who, who)
+
+
+def hop(path: Path) -> str:
+    """`, after 198.18.1.1 (hop 1)`, as far as routers answered; else nothing."""
+    if not path.routers:
+        return ""
+    last = path.routers[-1]
+    return f", after {last.address} (hop {last.ttl})"

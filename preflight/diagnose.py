@@ -1,0 +1,327 @@
+"""The closer look: trials of one sample cell for each group of bad ones, over the same agents."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from preflight.chorus import Chorus
+from preflight.core.diagnosis.conclude import conclude
+from preflight.core.diagnosis.conclusions import Diagnosis, Size
+from preflight.core.diagnosis.plan import shots
+from preflight.core.diagnosis.sizes import SizeSearch
+from preflight.core.diagnosis.trial import Form, Observed, Shot, Trial, observe
+from preflight.core.findings.build import Looked, findings
+from preflight.core.findings.model import Finding
+from preflight.core.findings.split import blamed
+from preflight.core.groups import Group, Kind, groups
+from preflight.core.matrix import Matrix
+from preflight.core.model import Cause, Family, Phase, Place, Probe, Protocol, Verdict
+from preflight.core.offsets import tag_offset
+from preflight.core.options import CheckOptions
+from preflight.core.scope import Scope
+from preflight.muster import Progress
+from preflight.transport import bundle
+
+_FIRST_NUMBER = 0x8000  # of the looks' numbers, which the survey counts from 1
+_RATE = 1000.0  # shots a second from each node
+_SETTLE_S = 0.3  # what counters do without us
+_WAIT_S = 0.7
+_GRACE_S = 5.0
+_BUDGET_S = 4.0  # no round begins after that
+_SAMPLES = 16
+_SMALLEST = {Family.IPV4: 100, Family.IPV6: 1280}
+_VERSIONS = {Family.IPV4: 4, Family.IPV6: 6}
+_NUMBERS = {Protocol.UDP: 17, Protocol.TCP: 6, Protocol.ICMP: 1}
+_ICMPV6 = 58
+
+Craft = Callable[[Probe, Family, Form], Mapping[str, object]]
+
+
+class Sample(NamedTuple):
+    """One cell to look at closely; positions, and what its cell says."""
+
+    source: int
+    destination: int
+    probe: int
+    family: Family
+    kind: Kind
+
+
+def samples(groups: Sequence[Group], usable: set[int]) -> list[tuple[int, Sample]]:
+    """Cells to look at, each with the position of its group: one of each group, then one more for
+    each further node inside which a group's cells die.
+
+    Groups of which a closer look can say no more are left out.
+    """
+    busy: Counter[int] = Counter()
+    chosen: list[tuple[int, Sample]] = []
+
+    def choose(position: int, node: int | None) -> None:
+        group = groups[position]
+        pairs = [pair for pair in _pairs(group, node) if pair[0] in usable]
+        if pairs and len(chosen) < _SAMPLES:
+            pair = min(pairs, key=lambda pair: (busy[pair[0]], pair[1] not in usable))
+            busy[pair[0]] += 1
+            test = group.tests[0]
+            chosen.append((position, Sample(*pair, test.probe, test.family, group.kind)))
+
+    bad = [
+        position
+        for position, group in enumerate(groups)
+        if group.kind.verdict in (Verdict.BLOCKED, Verdict.LOSSY)
+    ]
+    for position in bad:
+        choose(position, next(iter(blamed(groups[position])), None))
+    for position in bad:
+        for node in blamed(groups[position])[1:]:
+            choose(position, node)
+    return chosen
+
+
+def _pairs(group: Group, node: int | None) -> list[tuple[int, int]]:
+    """Some pairs of a group, of which cells die inside `node` where one is given."""
+    if node is None:
+        return [(group.sample.source, group.sample.destination)]
+    there = [(s, d) for s in group.sources for d in group.destinations if s != d]
+    if group.both_ways:
+        there += [(d, s) for s, d in there]
+    at_source = group.kind.place is Place.SOURCE
+    return [pair for pair in there if pair[0 if at_source else 1] == node]
+
+
+class Ground(NamedTuple):
+    """What a closer look stands on: the run as it is once all looks are made."""
+
+    scope: Scope
+    options: CheckOptions
+    chorus: Chorus
+    inert: Sequence[Sequence[int]]  # for each probe who is sent its harmless form alone
+    run: str
+    progress: Progress
+
+    def examiner(self) -> "Examiner":
+        """Who makes closer looks here."""
+        from preflight.craft.templates import form_of
+
+        return Examiner(
+            self.scope,
+            self.chorus,
+            form_of,
+            run=self.run,
+            phase=self.options.phase,
+            inert=self.inert,
+        )
+
+
+def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
+    """Findings about all that is not open, after a closer look at one cell of each group."""
+    bad = groups(matrix)
+    looks: dict[int, list[Looked]] = {}
+    alone = not ground.options.diagnose or ground.chorus.interrupted
+    chosen = [] if alone else samples(bad, ground.chorus.alive)
+    if chosen:
+        what = f"{len(chosen)} cells" if len(chosen) > 1 else "one cell"
+        ground.progress.phase(f"a closer look at {what}: which rule, hop, flow or size", 0)
+        try:
+            found = ground.examiner().examine(dict(enumerate(s for _, s in chosen)))
+        except Exception as error:  # a bug here costs the explanation, never the matrix
+            text = f"a bug of preflight's own ({type(error).__name__}: {error})"
+            ground.progress.note(f"the closer look failed, findings are without it: {text}")
+            found = {}
+        for number, diagnosis in found.items():
+            position, sample = chosen[number]
+            look = Looked(sample.source, sample.destination, diagnosis)
+            looks.setdefault(position, []).append(look)
+    return findings(matrix, bad, looks)
+
+
+class Examiner:
+    """Has trials run by a fleet, and concludes from them."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        chorus: Chorus,
+        craft: Craft,
+        *,
+        run: str,
+        phase: Phase,
+        inert: Sequence[Sequence[int]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._scope = scope
+        self._chorus = chorus
+        self._craft = craft
+        self._run = run
+        self._phase = phase
+        self._inert = inert
+        self._clock = clock
+        self._numbers = iter(range(_FIRST_NUMBER, 0xFFFF))
+        self._loaded: set[int] = set()
+        self.captured: dict[int, list[Sequence[Any]]] = {}  # by node, where `pcap` was asked
+
+    def examine(
+        self,
+        wanted: Mapping[int, Sample],
+        *,
+        thorough: bool = False,
+        sizes: bool = False,
+        pcap: bool = False,
+    ) -> dict[int, Diagnosis]:
+        """What is found out about each sample, by its key; those that could not be tried lack.
+
+        `thorough` sends more of everything, `sizes` searches the largest size of every sample.
+        """
+        begun = self._clock()
+        trials = {
+            number: (key, self._trial(number, sample, thorough=thorough))
+            for number, (key, sample) in enumerate(wanted.items())
+        }
+        seen = self._round([trial for _, trial in trials.values()], trace=True, pcap=pcap)
+        searches = {
+            number: SizeSearch.like(observed, observed.mtu, _SMALLEST[observed.trial.family])
+            for number, observed in seen.items()
+            if observed.mtu
+            and (sizes or wanted[trials[number][0]].kind.cause is Cause.SIZE)
+            and self._scope.probes[observed.trial.probe].one_way
+        }
+        found = self._search(searches, seen, begun, patient=thorough or sizes)
+        out = {}
+        for number, observed in seen.items():
+            key, trial = trials[number]
+            out[key] = conclude(
+                observed,
+                self._scope.probes[trial.probe],
+                wanted[key].kind,
+                self._phase,
+                on_link=_on_link(observed, self._address(trial.destination, trial.family)),
+                size=found.get(number),
+            )
+        return out
+
+    def _search(
+        self,
+        searches: Mapping[int, SizeSearch],
+        seen: Mapping[int, Observed],
+        begun: float,
+        *,
+        patient: bool,
+    ) -> dict[int, Size]:
+        latest: dict[int, Observed | None] = dict.fromkeys(searches)
+        while patient or self._clock() - begun < _BUDGET_S:
+            trials = []
+            for number, search in searches.items():
+                more = search.next_shots(latest[number])
+                if more:
+                    trials.append(_with(seen[number].trial, more))
+            if not trials or self._chorus.interrupted:
+                break
+            latest.update(dict.fromkeys(latest))
+            latest.update(self._round(trials, trace=False, pcap=False))
+        return {n: size for n, search in searches.items() if (size := search.result())}
+
+    # --- one round
+
+    def _trial(self, number: int, sample: Sample, *, thorough: bool) -> Trial:
+        probe = self._scope.probes[sample.probe]
+        inert = sample.destination in self._inert[sample.probe]
+        plan = shots(probe, sample.family, self._phase, inert, sample.kind, (), thorough)
+        return Trial(number, sample.source, sample.destination, sample.probe, sample.family, plan)
+
+    def _round(self, trials: Sequence[Trial], *, trace: bool, pcap: bool) -> dict[int, Observed]:
+        number = next(self._numbers)
+        part = {n for t in trials for n in (t.source, t.destination)} & self._chorus.alive
+        reports: dict[int, Mapping[str, Any]] = {}
+
+        def keep(node: int, frame: Mapping[str, Any]) -> None:
+            observe([t for t in trials if node in (t.source, t.destination)], {node: frame})
+            reports[node] = frame
+
+        chorus = self._chorus
+        chorus.broadcast(part - self._loaded, bundle.deep())
+        self._loaded |= part
+        frames = {node: self._frame(node, number, trials, trace=trace, pcap=pcap) for node in part}
+        chorus.send(frames)
+        most = max((len(t.shots) for t in trials), default=0) * len(trials)
+        chorus.until(part, "ready", number, _SETTLE_S + _GRACE_S)
+        chorus.broadcast(part, {"t": "go"})
+        chorus.until(part, "sent", number, most / _RATE + _GRACE_S, keep)
+        rest = part - reports.keys()
+        chorus.broadcast(rest, {"t": "drain", "wait": _WAIT_S if trace else _WAIT_S / 2})
+        chorus.until(rest, "report", number, _WAIT_S + _GRACE_S, keep)
+        if pcap:
+            for node, frame in reports.items():
+                self.captured.setdefault(node, []).extend(frame.get("pcap") or ())
+        told = [t for t in trials if t.source in reports]
+        seen = observe(told, _only(reports, told))
+        for observed in seen.values():
+            trial = observed.trial
+            observed.source_address = self._address(trial.source, trial.family)
+            observed.destination_address = self._address(trial.destination, trial.family)
+        return seen
+
+    def _frame(
+        self, node: int, number: int, trials: Sequence[Trial], *, trace: bool, pcap: bool
+    ) -> dict[str, Any]:
+        return {
+            "t": "deep",
+            "number": number,
+            "rate": _RATE,
+            "trace": self._run if trace else "",
+            "settle": _SETTLE_S if trace else 0,
+            "pcap": pcap,
+            "trials": [self._part(node, t) for t in trials if node in (t.source, t.destination)],
+        }
+
+    def _part(self, node: int, trial: Trial) -> dict[str, Any]:
+        probe = self._scope.probes[trial.probe]
+        number = _NUMBERS[probe.protocol]
+        if probe.protocol is Protocol.ICMP and trial.family is Family.IPV6:
+            number = _ICMPV6
+        source = node == trial.source
+        ends = (trial.source, trial.destination) if source else (trial.destination, trial.source)
+        own, far = (self._address(n, trial.family) for n in ends)
+        used = list(dict.fromkeys(shot.form for shot in trial.shots))
+        return {
+            "id": trial.number,
+            "role": "source" if source else "destination",
+            "source": trial.source,
+            "destination": trial.destination,
+            "family": _VERSIONS[trial.family],
+            "protocol": number,
+            "port": 0 if probe.protocol is Protocol.ICMP else probe.port,
+            "tag_at": tag_offset(probe),
+            "own": own,
+            "far": far,
+            "forms": {form: self._craft(probe, trial.family, form) for form in used},
+            "shots": [_row(shot) for shot in trial.shots],
+        }
+
+    def _address(self, node: int, family: Family) -> str:
+        return self._scope.nodes[node].address_in(family) or ""
+
+
+def _only(
+    reports: Mapping[int, Mapping[str, Any]], trials: Sequence[Trial]
+) -> dict[int, Mapping[str, Any]]:
+    """The reports, less what they say of other trials."""
+    numbers = {trial.number for trial in trials}
+    return {
+        node: {**frame, "trials": [t for t in frame["trials"] if t["id"] in numbers]}
+        for node, frame in reports.items()
+    }
+
+
+def _row(shot: Shot) -> list[object]:
+    return [shot.form, shot.source_port, shot.port, shot.ttl, shot.size, shot.dont_fragment]
+
+
+def _with(trial: Trial, plan: Sequence[Shot]) -> Trial:
+    return Trial(
+        trial.number, trial.source, trial.destination, trial.probe, trial.family, tuple(plan)
+    )
+
+
+def _on_link(observed: Observed, destination: str) -> bool | None:
+    return observed.gateway == destination if observed.gateway else None

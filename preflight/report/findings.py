@@ -1,0 +1,165 @@
+"""Findings in a terminal: what is wrong and where, what proves it, and what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
+
+from preflight.core.findings.model import Cause, Change, Finding, Request
+from preflight.core.matrix import Matrix
+from preflight.core.model import Family, Protocol, Severity
+from preflight.core.naming import Naming
+from preflight.core.snapshot import Snapshot
+from preflight.core.terms import listed, plural, traffics
+from preflight.report import words
+from preflight.report.paper import Paper
+
+_TOLD = 24  # findings in full; what is left is counted
+_EVIDENCE = 5  # sentences of one
+_CHANGES = 6  # unlike ones of one
+_REQUESTS = 4
+_NETWORKS = 4  # of one request
+_UNKNOWN = (Cause.NO_AGENT, Cause.NOT_WATCHED, Cause.INTERRUPTED)
+_ALL = "--format json has all"
+_RULES = (
+    "preflight rules SNAPSHOT prints what to ask the network team for as a rule request (text, "
+    "CSV or JSON); check --output saves the SNAPSHOT."
+)
+
+
+def tell_findings(paper: Paper, snapshot: Snapshot) -> None:
+    """Every finding, the last of very many as a number."""
+    paper.sentence(("Findings", "head"))
+    paper.gap()
+    for finding in snapshot.findings[:_TOLD]:
+        tell_finding(paper, finding, snapshot.matrix)
+        paper.gap()
+    left = snapshot.findings[_TOLD:]
+    if left:
+        cells = sum(finding.cells for finding in left)
+        paper.sentence(
+            f"and {plural(len(left), 'finding')} more, {plural(cells, 'cell')}: {_ALL}", indent=2
+        )
+        paper.gap()
+    if any(finding.requests for finding in snapshot.findings):
+        paper.sentence((_RULES, "dim"))
+        paper.gap()
+
+
+def tell_finding(paper: Paper, finding: Finding, matrix: Matrix) -> None:
+    """One finding: its title, the cells, the evidence, the change, and what is not known."""
+    look = style(finding)
+    paper.item((finding.identifier, look), (str(finding.severity), look), (finding.title, look))
+    _where(paper, finding, matrix)
+    for sentence in finding.evidence[:_EVIDENCE]:
+        paper.bullet(sentence, indent=4)
+    _changes(paper, finding.changes, matrix)
+    if finding.advice:
+        paper.sentence(finding.advice, indent=4)
+    _requests(paper, finding.requests)
+    if not (finding.changes or finding.requests or finding.advice):
+        _remedy(paper, finding, matrix)
+    for sentence in finding.unknown:
+        paper.sentence(("Not known: ", "dim"), sentence, indent=4)
+
+
+def style(finding: Finding) -> str:
+    """The style of a title."""
+    if finding.cause in _UNKNOWN:
+        return "unknown"
+    return "bad" if finding.severity is Severity.REQUIRED else "warn"
+
+
+def _where(paper: Paper, finding: Finding, matrix: Matrix) -> None:
+    """The pairs, in words only where the title does not say them."""
+    if not finding.pairs:
+        return
+    tests = f": {words.tests_in_words(finding.tests, matrix)}" if finding.tests else ""
+    count = f"{plural(finding.pairs, 'pair')}{tests}"
+    if finding.where and not finding.title.startswith(f"{finding.where}:"):
+        paper.sentence((finding.where, "head"), f"  {count}", indent=4)
+    else:
+        paper.sentence(count, indent=4)
+
+
+def _changes(paper: Paper, changes: Sequence[Change], matrix: Matrix) -> None:
+    """Each change once, with all nodes that need it."""
+    alike: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    for change in changes:
+        alike.setdefault((change.tool, change.commands, change.persist), []).append(change.node)
+    for (tool, commands, persist), nodes in islice(alike.items(), _CHANGES):
+        on = _named(nodes, matrix)
+        if commands:
+            paper.sentence(f"On {on}, as root:" if on else f"With {tool}:", indent=4)
+        for command in commands:
+            paper.command(command, indent=6)
+        _persist(paper, persist)
+    left = len(alike) - _CHANGES
+    if left > 0:
+        paper.sentence(f"and {plural(left, 'change')} more on other nodes: {_ALL}", indent=4)
+
+
+def _persist(paper: Paper, persist: Sequence[str]) -> None:
+    """Commands as they are; a sentence is known by its full stop."""
+    for is_sentence, texts in groupby(persist, key=lambda text: text.endswith(".")):
+        if not is_sentence:
+            paper.sentence("To make it last:", indent=4)
+        for text in texts:
+            if is_sentence:
+                paper.sentence(text, indent=4)
+            else:
+                paper.command(text, indent=6)
+
+
+def _named(nodes: Iterable[str], matrix: Matrix) -> str:
+    positions = {node.name: i for i, node in enumerate(matrix.nodes)}
+    known = sum({1 << positions[node] for node in nodes if node in positions})
+    return Naming(matrix.nodes).whole(known) if known else ""
+
+
+def _requests(paper: Paper, requests: Sequence[Request]) -> None:
+    """Traffic that is to be allowed between the same networks is asked for together."""
+    ways: dict[str, list[Request]] = {}
+    for request in requests:
+        ways.setdefault(_traffic(request), []).append(request)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for what, own in ways.items():
+        rows = (f"{_few(r.sources)} → {_few(r.destinations)}" for r in own)
+        alike.setdefault(tuple(dict.fromkeys(rows)), []).append(what)
+    for ends, traffic in alike.items():
+        each = ", each direction by a rule of its own" if len(ends) > 1 else ""
+        paper.sentence(f"Ask the network team to allow {listed(traffic)}{each}:", indent=4)
+        for text in ends[:_REQUESTS]:
+            paper.sentence(text, indent=6)
+        if len(ends) > _REQUESTS:
+            paper.sentence(f"and {len(ends) - _REQUESTS} more", indent=6)
+
+
+def _traffic(request: Request) -> str:
+    if request.protocol is Protocol.ICMP:
+        return "ICMPv6 echo" if request.family == Family.IPV6 else "ICMP echo"
+    ports = f" (source ports: {request.source_ports})" if request.source_ports else ""
+    return f"{request.protocol.upper()} {request.port}{ports}"
+
+
+def _few(networks: Sequence[str]) -> str:
+    more = len(networks) - _NETWORKS
+    return ", ".join(_shown(networks)) + (f" and {more} more" if more > 0 else "")
+
+
+def _shown(networks: Sequence[str]) -> Iterator[str]:
+    """Without the prefix length that says that it is one address."""
+    for network in networks[:_NETWORKS]:
+        address, _, length = network.partition("/")
+        yield address if length == ("128" if ":" in address else "32") else network
+
+
+def _remedy(paper: Paper, finding: Finding, matrix: Matrix) -> None:
+    """What such a cell means and asks for, where nothing better is known."""
+    if finding.kinds and finding.tests:
+        kind = finding.kinds[0]
+        text = words.remedy(
+            kind, traffics(finding.tests, matrix.probes), words.rejecter(kind, matrix)
+        )
+        if text:
+            paper.sentence(text, indent=4)

@@ -1,0 +1,55 @@
+"""One pair, as deep as it goes: every cell of it is tried, good or bad."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.findings.build import Looked, findings
+from preflight.core.findings.model import Finding
+from preflight.core.groups import Kind, groups
+from preflight.core.matrix import Cell, Matrix
+from preflight.core.model import Verdict
+from preflight.diagnose import Ground, Sample
+
+
+class CellLook(NamedTuple):
+    """A cell, and what was found out about it; None where it could not be tried."""
+
+    cell: Cell
+    diagnosis: Diagnosis | None
+
+
+class Tracing:
+    """A `run.Closer` that keeps what it finds: `looks`, and packets by node in `captured`."""
+
+    def __init__(self, *, sizes: bool, pcap: bool) -> None:
+        self.looks: list[CellLook] = []
+        self.captured: dict[int, list[Sequence[Any]]] = {}
+        self._sizes = sizes
+        self._pcap = pcap
+
+    def __call__(self, matrix: Matrix, ground: Ground) -> list[Finding]:
+        """See `run.Closer`."""
+        cells = list(matrix.cells())
+        wanted = {
+            i: Sample(c.source, c.destination, c.probe, c.family, Kind(*c.outcome[:5]))
+            for i, c in enumerate(cells)
+            if c.source in ground.chorus.alive and c.outcome.verdict is not Verdict.UNKNOWN
+        }
+        found: dict[int, Diagnosis] = {}
+        if wanted and not ground.chorus.interrupted:
+            what = "the largest packet, " if self._sizes else ""
+            ground.progress.phase(f"a closer look: rules, hops, {what}flows, content", 0)
+            examiner = ground.examiner()
+            found = examiner.examine(wanted, thorough=True, sizes=self._sizes, pcap=self._pcap)
+            self.captured = examiner.captured
+        self.looks = [CellLook(cell, found.get(i)) for i, cell in enumerate(cells)]
+        bad = groups(matrix)
+        looks: dict[int, list[Looked]] = {}
+        for position, group in enumerate(bad):
+            for i, cell in enumerate(cells):
+                test = (cell.probe, cell.family)
+                if i in found and test in group.tests and cell.outcome[:4] == group.kind[:4]:
+                    look = Looked(cell.source, cell.destination, found[i])
+                    looks.setdefault(position, []).append(look)
+        return findings(matrix, bad, looks)

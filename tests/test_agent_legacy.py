@@ -1,0 +1,188 @@
+"""iptables-legacy: the rule whose counter moves with our packets, in real namespaces."""
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from rulebench import FAR, NEAR, Bench, Worker, bench, udp
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
+]
+COUNT = 5
+Found = list[list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Bench]:
+    with bench("legacy") as out:
+        yield out
+
+
+@pytest.fixture
+def cable(shared: Bench) -> Iterator[Bench]:
+    """Two namespaces whose legacy tables, where they have any, hold no rules."""
+    yield shared
+    for end in (shared.near, shared.far):
+        for tool, names in (("iptables-legacy", "ip"), ("ip6tables-legacy", "ip6")):
+            for table in shared.run(end, "cat", f"/proc/net/{names}_tables_names").split():
+                for command in ("-F", "-X", "-P INPUT ACCEPT", "-P OUTPUT ACCEPT"):
+                    if not command.startswith("-P") or table in ("filter", "mangle"):
+                        shared.run(end, tool, "-t", table, *command.split())
+    shared.clean()
+
+
+class Watched:
+    """Counters of the node at one end, read as an agent would."""
+
+    def __init__(self, cable: Bench, end: str) -> None:
+        self.worker: Worker = cable.worker(end)
+        self.worker("traces.__setitem__('counters', legacy.LegacyCounters())")
+
+    def at(self, moment: str) -> None:
+        self.worker(f"traces['counters'].{moment}()")
+
+    def suspects(self, *lost: str) -> Found:
+        wanted = ", ".join(f"xtmatch.Lost({one})" for one in lost)
+        found: Found = self.worker(f"traces['counters'].suspects([{wanted}])")
+        return found
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        told: dict[str, str] = self.worker("traces['counters'].reasons")
+        return told
+
+
+def ours(v6: bool = False, incoming: bool = True, packets: int = COUNT) -> str:
+    return (
+        f"17, {NEAR[v6]!r}, {FAR[v6]!r}, {packets}, incoming={incoming}, "
+        "ports=[4096], port=6081, device='eth0'"
+    )
+
+
+RULES = [
+    # where, rules (without the tool), IPv6?, what is told of the one that ends our packets
+    ("far", ["-A INPUT -p tcp -j DROP", "-A INPUT -p udp -m udp --dport 6081 -j DROP"], False,
+     {"chain": "INPUT", "position": 3, "table": "filter", "rejects": False,
+      "text": "-A INPUT -p udp -m udp --dport 6081 -j DROP"}),
+    ("far", ["-A INPUT -s 10.0.0.0/8 -m comment --comment corp -j REJECT"], False,
+     {"chain": "INPUT", "position": 2, "rejects": True, "comment": "corp"}),
+    ("far", ["-A INPUT -s fd77::/64 -p udp -m multiport --dports 53,6081 -j DROP"], True,
+     {"chain": "INPUT", "position": 2, "family": "ip6", "tool": "ip6tables-legacy"}),
+    ("far", ["-N CORP", "-N LAST", "-A INPUT -p udp -j CORP", "-A CORP -g LAST", "-A LAST -j LOG",
+             "-A LAST -j DROP"], False, {"chain": "LAST", "position": 2, "chain_rules": 2}),
+    ("far", ["-P INPUT DROP", "-A INPUT -p tcp -j ACCEPT"], False,
+     {"chain": "INPUT", "position": 0, "policy": True, "text": "-P INPUT DROP"}),
+    ("far", ["-t raw -A PREROUTING -i eth+ -p udp --sport 4096 --dport :6090 -j DROP"], False,
+     {"chain": "PREROUTING", "table": "raw"}),
+    ("far", ["-t mangle -A INPUT -p udp --dport 6000:6999 -m length --length 38 -j DROP"], False,
+     {"chain": "INPUT", "table": "mangle"}),
+    ("near", ["-A OUTPUT -o eth0 -d 10.77.0.0/24 -p udp -j DROP"], False,
+     {"chain": "OUTPUT", "table": "filter"}),
+    ("near", ["-P OUTPUT DROP"], True, {"chain": "OUTPUT", "policy": True}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("end", "rules", "v6", "expected"), RULES)
+def test_the_rule_that_moved_with_our_packets(
+    cable: Bench, end: str, rules: list[str], v6: bool, expected: dict[str, Any]
+) -> None:
+    where = getattr(cable, end)
+    tool = "ip6tables-legacy" if v6 else "iptables-legacy"
+    for rule in ["-A INPUT -p udp --dport 7777 -j DROP", "-A OUTPUT -p udp --dport 7777 -j DROP"]:
+        cable.run(where, tool, *rule.split())
+    for rule in rules:
+        cable.run(where, tool, *rule.split())
+    watched = Watched(cable, where)
+    watched.at("before")
+    udp(cable, 40, port=7777, v6=v6)  # others' traffic, dropped by a rule of its own
+    watched.at("settle")
+    udp(cable, 40, port=7777, v6=v6)
+    watched.at("begin")
+    udp(cable, 60, port=7777, v6=v6)
+    udp(cable, COUNT, v6=v6)
+    watched.at("after")
+    ((found,),) = watched.suspects(ours(v6, incoming=end == "far"))
+    assert {key: found[key] for key in expected} == expected
+    assert found["packets"] >= COUNT
+    assert (found["sure"], found["handle"], found["set_by"]) == (True, 0, [])
+    assert found["base"]["hook"] == {"LAST": "input"}.get(found["chain"], found["chain"].lower())
+    assert watched.reasons == {}
+
+
+def test_two_that_moved_alike(cable: Bench) -> None:
+    """Somebody else's packets, dropped by a rule that may be for ours, come at the same time."""
+    for rule in (
+        "-A INPUT -p udp -m length --length 0:37 -j DROP",  # what that means we do not know
+        "-A INPUT -p udp --dport 6081 -j DROP",
+    ):
+        cable.run(cable.far, "iptables-legacy", *rule.split())
+    watched = Watched(cable, cable.far)
+    watched.at("before")
+    watched.at("settle")
+    udp(cable, COUNT)
+
+    def short() -> None:
+        with socket.socket(type=socket.SOCK_DGRAM) as sock:
+            for _ in range(COUNT):
+                sock.sendto(b"x", (FAR[0], 9))
+
+    cable.call(cable.near, short)
+    watched.at("after")
+    (found,) = watched.suspects(ours())
+    assert [(rule["position"], rule["sure"]) for rule in found] == [(1, False), (2, False)]
+
+
+def test_each_kind_of_packet_has_its_own(cable: Bench) -> None:
+    for rule in ("-A INPUT -p tcp --dport 4240 -j DROP", "-A INPUT -p udp --dport 6081 -j DROP"):
+        cable.run(cable.far, "iptables-legacy", *rule.split())
+    watched = Watched(cable, cable.far)
+    watched.at("before")
+    watched.at("settle")
+    udp(cable, COUNT)
+    watched.at("after")
+    syn = f"6, {NEAR[0]!r}, {FAR[0]!r}, 3, port=4240, flags=2"
+    of_tcp, of_udp, of_v6 = watched.suspects(syn, ours(), ours(v6=True))
+    assert (of_tcp, of_v6) == ([], [])  # its SYNs were lost elsewhere
+    assert [(rule["position"], rule["sure"]) for rule in of_udp] == [(2, True)]
+
+
+def test_rules_that_change_meanwhile_tell_nothing(cable: Bench) -> None:
+    rule = "-A INPUT -p udp --dport 6081 -j DROP"
+    for change in ("-A INPUT -p icmp -j ACCEPT", "-Z", "-F INPUT"):
+        cable.run(cable.far, "iptables-legacy", "-F")
+        cable.run(cable.far, "iptables-legacy", *rule.split())
+        udp(cable, 2 * COUNT)
+        watched = Watched(cable, cable.far)
+        watched.at("before")
+        watched.at("settle")
+        cable.run(cable.far, "iptables-legacy", *change.split())
+        udp(cable, COUNT)
+        watched.at("after")
+        assert watched.suspects(ours()) == [[]]
+        watched.worker.close()
+
+
+def test_a_node_without_such_tables_is_left_alone() -> None:
+    with bench("none") as cable:
+        worker = cable.worker(cable.far)
+        assert not worker("legacy.LegacyCounters().present")
+        watched = Watched(cable, cable.far)
+        for moment in ("before", "settle", "after"):
+            watched.at(moment)
+        assert watched.suspects(ours()) == [[]]
+        names = cable.run(cable.far, "cat", "/proc/net/ip_tables_names")
+        assert (names, watched.reasons) == ("", {})
+
+
+def test_a_node_without_the_tool(cable: Bench) -> None:
+    cable.run(cable.far, "iptables-legacy", *"-A INPUT -p udp -j DROP".split())
+    watched = Watched(cable, cable.far)
+    watched.worker("setattr(commands, 'find', lambda *names: '')")
+    for moment in ("before", "settle", "after"):
+        watched.at(moment)
+    assert watched.suspects(ours()) == [[]]
+    assert watched.reasons["4"] == "no iptables-legacy-save on the node"
