@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from preflight.chorus import Chorus
 from preflight.core.diagnosis.conclude import conclude
-from preflight.core.diagnosis.conclusions import Diagnosis, Size
+from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.plan import shots
 from preflight.core.diagnosis.sizes import SizeSearch
 from preflight.core.diagnosis.trial import Form, Observed, Shot, Trial, observe
@@ -186,7 +186,10 @@ class Examiner:
             and (sizes or wanted[trials[number][0]].kind.cause is Cause.SIZE)
             and self._scope.probes[observed.trial.probe].one_way
         }
-        found = self._search(searches, seen, begun, patient=thorough or sizes)
+        # A rule that spares small packets is only seen where large ones meet it.
+        inside = any(wanted[trials[n][0]].kind.place is not Place.PATH for n in searches)
+        patient = thorough or sizes
+        rounds = self._search(searches, seen, begun, trace=inside, patient=patient, pcap=pcap)
         out = {}
         for number, observed in seen.items():
             key, trial = trials[number]
@@ -196,7 +199,8 @@ class Examiner:
                 wanted[key].kind,
                 self._phase,
                 on_link=_on_link(observed, self._address(trial.destination, trial.family)),
-                size=found.get(number),
+                size=searches[number].result() if number in searches else None,
+                rounds=rounds.get(number, ()),
             )
         return out
 
@@ -206,20 +210,26 @@ class Examiner:
         seen: Mapping[int, Observed],
         begun: float,
         *,
+        trace: bool,
         patient: bool,
-    ) -> dict[int, Size]:
-        latest: dict[int, Observed | None] = dict.fromkeys(searches)
+        pcap: bool,
+    ) -> dict[int, list[Observed]]:
+        """Have the searches ask, round by round; what each saw, the first round traced or not."""
+        rounds: dict[int, list[Observed]] = {number: [] for number in searches}
+        latest: dict[int, Observed] = {}
         while patient or self._clock() - begun < _BUDGET_S:
             trials = []
             for number, search in searches.items():
-                more = search.next_shots(latest[number])
+                more = search.next_shots(latest.get(number))
                 if more:
                     trials.append(_with(seen[number].trial, more))
             if not trials or self._chorus.interrupted:
                 break
-            latest.update(dict.fromkeys(latest))
-            latest.update(self._round(trials, trace=False, pcap=False))
-        return {n: size for n, search in searches.items() if (size := search.result())}
+            latest = self._round(trials, trace=trace, pcap=pcap)
+            trace = False
+            for number, observed in latest.items():
+                rounds[number].append(observed)
+        return rounds
 
     # --- one round
 

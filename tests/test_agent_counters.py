@@ -141,7 +141,8 @@ def test_a_dot_in_a_devices_name_is_a_slash_in_its_sysctls() -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        (b"1\n", 1), (b"-1\n", -1), (b"0-1,3-127\n", "0-1,3-127"), (b"4096\t131072\n", "4096 131072"),
+        (b"1\n", 1), (b"-1\n", -1), (b"0-1,3-127\n", "0-1,3-127"),
+        (b"4096\t131072\n", "4096 131072"),
         (b"", None), (b"\n", None),
     ],
 )  # fmt: skip

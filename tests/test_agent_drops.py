@@ -236,7 +236,7 @@ def test_tracefs_is_read_where_it_is_mounted_and_never_mounted(watching: Drops) 
     assert " tracefs " in Path("/proc/self/mounts").read_text("utf-8") or not any(
         Path("/sys/kernel/tracing").iterdir()
     )
-    code = "import sys; sys.path.insert(0, {!r})\n{}".format(str(ROOT), _OPEN)
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{_OPEN}"
     script = (
         "mount --make-rprivate / && mount -t tracefs none /mnt && "
         f'exec {sys.executable} -IBS -c "$0"'

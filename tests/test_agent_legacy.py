@@ -142,6 +142,8 @@ def test_each_kind_of_packet_has_its_own(cable: Bench) -> None:
     watched = Watched(cable, cable.far)
     watched.at("before")
     watched.at("settle")
+    udp(cable, 3 * COUNT)  # before our time
+    watched.at("begin")
     udp(cable, COUNT)
     watched.at("after")
     syn = f"6, {NEAR[0]!r}, {FAR[0]!r}, 3, port=4240, flags=2"

@@ -80,6 +80,20 @@ def test_more_than_others_explain(
         assert [rule["sure"] for rule in found] == expected, factor
 
 
+def test_a_table_that_was_changed_or_set_back_tells_nothing() -> None:
+    other = Reading(1, parse(SAVED.format(a=0, b=0).replace("j DROP", "j ACCEPT")))
+    first, last = reading(0, 0), reading(2, 5)
+    assert movements((first, reading(1, 0)), (reading(1, 0), last)).keys() == {"filter"}
+    for idle, ours in (
+        ((first, other), (reading(1, 0), last)),
+        ((other, reading(1, 0)), (reading(1, 0), last)),
+        ((first, reading(1, 0)), (other, last)),
+        ((reading(0, 9), reading(1, 0)), (reading(1, 0), last)),
+        ((first, reading(1, 9)), (reading(1, 9), last)),
+    ):
+        assert movements(idle, ours) == {}
+
+
 def test_a_queue_is_never_sure() -> None:
     moved = movements((reading(0, 0), reading(1, 0)), (reading(1, 0), reading(2, 0, 5)))
     ((rule,),) = suspects(4, moved, [probes(5)])

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rulesets import ends, read
 
@@ -419,14 +419,15 @@ WORDS = st.one_of(
 )  # fmt: skip
 SAFE = re.compile(r"[A-Za-z0-9_./:,{}()&|!=\" -]*")
 # Everything that a command may hold, apart from addresses and names that were found to be safe.
-_WORDS = """nft insert add rule position inet ip ip6 bridge netdev iptables ip6tables iptables-legacy
-    ip6tables-legacy iptables-nft ip6tables-nft -w -t -I -A -s -d -p -m -j udp tcp icmp ipv6-icmp
+_WORDS = """nft insert add rule position inet ip ip6 bridge netdev iptables ip6tables
+    iptables-legacy ip6tables-legacy iptables-nft ip6tables-nft -w -t -I -A -s -d -p -m -j udp tcp icmp ipv6-icmp
     --dport --sport --icmp-type --icmpv6-type --syn ! echo-request echo-reply comment --comment
     ACCEPT ufw prepend allow out proto from to any port firewall-cmd --direct --add-rule ipv4 ipv6
     --remove-icmp-block=echo-request --permanent fail2ban-client unban"""
 VOCABULARY = frozenset(_WORDS.split())
 
 
+@settings(deadline=None)
 @given(
     hit=st.builds(
         rule,

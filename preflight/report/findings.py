@@ -53,9 +53,10 @@ def tell_finding(paper: Paper, finding: Finding, matrix: Matrix) -> None:
     _where(paper, finding, matrix)
     for sentence in finding.evidence[:_EVIDENCE]:
         paper.bullet(sentence, indent=4)
-    _changes(paper, finding.changes, matrix)
+    _changes(paper, [change for change in finding.changes if change.node], matrix)
     if finding.advice:
         paper.sentence(finding.advice, indent=4)
+    _changes(paper, [change for change in finding.changes if not change.node], matrix)
     _requests(paper, finding.requests)
     if not (finding.changes or finding.requests or finding.advice):
         _remedy(paper, finding, matrix)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import accumulate, pairwise
-from math import comb, erfc, sqrt
+from math import ceil, comb, erfc, floor, sqrt
+from operator import sub
 
 RARE = 1e-3
 
@@ -108,19 +109,16 @@ def as_even(sequence: Sequence[bool]) -> float:
     if not total or total == sent:
         return 1.0
     rate = total / sent
-
-    def off(at: int, count: int) -> float:
-        return abs(count - at * rate + 0.5)
-
     counts = list(accumulate(map(int, sequence)))
-    farthest = max(off(at, count) for at, count in enumerate(counts, 1)) + 1e-9
+    behind = [at * rate - 0.5 for at in range(1, sent + 1)]  # half a token behind the mean
+    farthest = max(map(abs, map(sub, counts, behind))) + 1e-9
     chances: dict[int, float] = {counts[0]: 1.0}
-    for at in range(2, sent + 1):
-        following: dict[int, float] = {}
-        for count, chance in chances.items():
-            more = (total - count) / (sent - at + 1)
-            for then, weight in ((count, 1 - more), (count + 1, more)):
-                if weight > 0 and off(at, then) <= farthest:
-                    following[then] = following.get(then, 0.0) + chance * weight
-        chances = following
-    return min(sum(chances.values()), 1.0)
+    for at in range(1, sent):
+        within = range(ceil(behind[at] - farthest), floor(behind[at] + farthest) + 1)
+        left = sent - at
+        chances = {
+            count: chances.get(count, 0.0) * (1 - (total - count) / left)
+            + chances.get(count - 1, 0.0) * (total - count + 1) / left
+            for count in within
+        }
+    return min(max(chances.get(total, 0.0), 0.0), 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
 from preflight.core.diagnosis.conclusions import Diagnosis, Size
@@ -32,16 +32,20 @@ def conclude(
     *,
     on_link: bool | None,
     size: Size | None = None,
+    rounds: Sequence[Observed] = (),
 ) -> Diagnosis:
-    """What the trial of a cell of `kind` proves. Total: what it does not prove is None."""
-    hits = tuple(_hits(observed, kind))
+    """What the trial of a cell of `kind` proves. Total: what it does not prove is None.
+
+    `rounds` are those of the search that found `size`.
+    """
+    hits = tuple(hit for one in (observed, *rounds) for hit in _hits(one, kind))
     kernel, kernel_node = (None, None) if hits else _kernel(observed, probe, kind)
     kernel_node = None if kernel is None else kernel_node
     return Diagnosis(
         hits=hits,
         kernel=kernel,
         kernel_node=kernel_node,
-        path=path(observed, on_link) if _on_the_way(kind) else None,
+        path=path(observed, on_link) if _on_the_way(observed, kind) else None,
         flows=flows(observed) if probe.one_way else None,
         content=content(observed, phase) if probe.one_way else None,
         size=size,
@@ -51,15 +55,15 @@ def conclude(
     )
 
 
-def _on_the_way(kind: Kind) -> bool:
-    """The hops are of interest: it is lost between the nodes, or nothing is lost at all."""
+def _on_the_way(observed: Observed, kind: Kind) -> bool:
+    """It was asked for hops: it is lost between the nodes, or nothing is lost at all."""
     inside = kind.place in (Place.SOURCE, Place.DESTINATION)
-    return kind.leg is not Leg.REPLY and not inside
+    return kind.leg is not Leg.REPLY and not inside and bool(observed.mask(Purpose.HOP))
 
 
 def _hits(observed: Observed, kind: Kind) -> Iterator[RuleHit]:
     """Rules that ended shots like the probe itself, on the leg that is bad."""
-    probed = observed.mask(Purpose.PLAIN) | observed.mask(Purpose.FLOW)
+    probed = sum(observed.mask(purpose) for purpose in (*_AS_PROBED, Purpose.SIZE))
     seen = observed.seen.get("accepted" if kind.leg is Leg.FORWARD else "received")
     lost = probed & ~(seen or 0)
     node = {

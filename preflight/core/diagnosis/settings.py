@@ -20,6 +20,8 @@ _ERRORS = {
     "EACCES": "Permission denied",
 }
 REFUSED = tuple(_ERRORS)
+_BITS = 32  # of icmp_ratemask
+_USUAL = "0-1,3-127"  # Linux's own icmp.ratemask of IPv6: all errors but "packet too big"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class Full:
 class Mask:
     """A sysctl that is a set of ICMP types, and has one that it should not have.
 
-    Written as a number, a bit for each type, or as a list like 0-1,3-127.
+    Written as a number, a bit for each type up to 31, or as a list like 0-1,3-127.
     """
 
     name: str
@@ -154,15 +156,15 @@ class Mask:
     def hear(self, case: Case) -> Word | None:
         value = case.end.settings.get(self.name)
         number = count_of(value)
-        if isinstance(value, str) and not value.isdigit():
-            members = _members(value)
+        if self.member < _BITS:
+            if number is None:
+                return None
+            has, better = bool(number >> self.member & 1), str(number & ~(1 << self.member))
+        else:
+            members = _members(str(value))  # one member alone was read as a number
             if members is None:
                 return None
             has, better = self.member in members, _spans(members - {self.member})
-        elif number is not None and self.member < 32:
-            has, better = bool(number >> self.member & 1), str(number & ~(1 << self.member))
-        else:
-            return None
         if not has:
             return _NO
         change = SysctlChange(self.name, str(value), better)
@@ -186,7 +188,7 @@ def _spans(members: set[int]) -> str:
             spans[-1][1] = member
         else:
             spans.append([member, member])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans) or _USUAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ class SizeSearch:
         self._reports: list[ShotError] = []
         self._reported = False
         self._rounds = 0
+        self._some_accepted = False  # in whatever round, or in the trial before
         self._cut = False  # whether shots that may be fragmented were asked for
 
     @classmethod
@@ -86,7 +87,7 @@ class SizeSearch:
         probed.sort(key=lambda i: not through >> i & 1)
         ports = list(dict.fromkeys(shots[i].source_port for i in probed))[:_COPIES]
         first = next((s for s in shots if s.purpose is Purpose.PLAIN), Shot(Purpose.PLAIN))
-        return cls(
+        search = cls(
             mtu,
             floor,
             observed.trial.family,
@@ -94,6 +95,8 @@ class SizeSearch:
             source_ports=ports,
             form=first.form,
         )
+        search._some_accepted = bool(observed.seen.get("accepted"))  # noqa: SLF001 - our own
+        return search
 
     def next_shots(self, observed: Observed | None) -> tuple[Shot, ...]:
         """The next round, or nothing where there is no more to ask.
@@ -149,7 +152,8 @@ class SizeSearch:
         mask = observed.mask(Purpose.SIZE) & tried(observed)
         accepts = observed.seen.get("accepted") is not None
         arrived = observed.seen.get("arrived") or 0
-        if not through & mask and arrived & mask:
+        self._some_accepted |= accepts and bool(through & mask)
+        if not self._some_accepted and arrived & mask:
             accepts, through = False, arrived  # lost behind the device, whatever its size
         for i in shots_in(mask):
             shot = shots[i]

@@ -23,6 +23,9 @@ _BY_CELL: Mapping[CellCause | None, Cause] = {
 }
 
 
+_BY_SOURCE_PORT = {FlowPattern.HIGH_ONLY, FlowPattern.LOW_ONLY, FlowPattern.REPLIES_ONLY}
+
+
 def rules(diagnoses: Sequence[Diagnosis]) -> Iterator[RuleHit]:
     """The rules that are surely to blame, each once."""
     seen = set()
@@ -56,6 +59,8 @@ def blame(group: Group, diagnoses: Sequence[Diagnosis]) -> Cause:
     contents = {d.content.pattern for d in diagnoses if d.content is not None}
     if contents & {ContentPattern.TUNNEL, ContentPattern.INNER}:
         return Cause.INSPECTION
+    if patterns & _BY_SOURCE_PORT:
+        return Cause.NETWORK
     if kind.verdict is Verdict.LOSSY:
         return Cause.RATE_LIMIT if FlowPattern.LIMITED in patterns else Cause.LOSS
     return Cause.NETWORK

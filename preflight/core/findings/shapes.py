@@ -71,6 +71,10 @@ class Shapes:
         rows = self.rows(group)
         return _reversed(rows) if group.kind.leg is Leg.REPLY else rows
 
+    def _inside(self, few: Group, many: Group) -> bool:
+        """Its pairs are some, but not all, of the other's."""
+        return self.rows(few) != self.rows(many) and _within(self.rows(few), self.rows(many))
+
     # --- classes of nodes
 
     @cached_property
@@ -114,7 +118,8 @@ class Shapes:
 
     def where(self, groups: Sequence[Group]) -> str:
         """All pairs of the groups, in the fewest words."""
-        names = _there_and_back(list(dict.fromkeys(group.where for group in groups)))
+        own = [g for g in groups if not any(self._inside(g, other) for other in groups)]
+        names = _there_and_back(list(dict.fromkeys(group.where for group in own or groups)))
         if len(names) == 1:
             return names[0]
         alike = [g for g in groups if g.kind.leg == groups[0].kind.leg]

@@ -29,7 +29,7 @@ _UNKNOWN: Mapping[Cause, str] = {
 _PATTERNS: Mapping[FlowPattern, str] = {
     FlowPattern.HIGH_ONLY: "only from source ports of 1024 and above",
     FlowPattern.LOW_ONLY: "only from source ports below 1024",
-    FlowPattern.REPLIES_ONLY: "only what looks like a reply (source port equal to the port)",
+    FlowPattern.REPLIES_ONLY: "only where it looks like a reply (source port equal to the port)",
 }
 _RULESETS = {
     "nft": "nftables",
