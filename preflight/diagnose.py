@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from preflight.chorus import Chorus
@@ -12,11 +12,21 @@ from preflight.core.diagnosis.plan import shots
 from preflight.core.diagnosis.sizes import SizeSearch
 from preflight.core.diagnosis.trial import Form, Observed, Shot, Trial, observe
 from preflight.core.findings.build import Looked, findings
+from preflight.core.findings.hazards import Sources, numbered, translated
 from preflight.core.findings.model import Finding
 from preflight.core.findings.split import blamed
 from preflight.core.groups import Group, Kind, groups
 from preflight.core.matrix import Matrix
-from preflight.core.model import Cause, Family, Phase, Place, Probe, Protocol, Verdict
+from preflight.core.model import (
+    Cause,
+    Family,
+    Phase,
+    Place,
+    Probe,
+    Protocol,
+    Verdict,
+    family_of,
+)
 from preflight.core.offsets import tag_offset
 from preflight.core.options import CheckOptions
 from preflight.core.scope import Scope
@@ -30,6 +40,7 @@ _WAIT_S = 0.7
 _GRACE_S = 5.0
 _BUDGET_S = 4.0  # no round begins after that
 _SAMPLES = 16
+_ALIENS = 4
 _SMALLEST = {Family.IPV4: 100, Family.IPV6: 1280}
 _VERSIONS = {Family.IPV4: 4, Family.IPV6: 6}
 _NUMBERS = {Protocol.UDP: 17, Protocol.TCP: 6, Protocol.ICMP: 1}
@@ -99,6 +110,8 @@ class Ground(NamedTuple):
     inert: Sequence[Sequence[int]]  # for each probe who is sent its harmless form alone
     run: str
     progress: Progress
+    sources: Sources  # of tunnel packets that came from an unlisted address
+    astray: Mapping[int, set[str]]  # senders of packets that came to a node and were for another
 
     def examiner(self) -> "Examiner":
         """Who makes closer looks here."""
@@ -120,6 +133,12 @@ def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
     looks: dict[int, list[Looked]] = {}
     alone = not ground.options.diagnose or ground.chorus.interrupted
     chosen = [] if alone else samples(bad, ground.chorus.alive)
+    aliens: dict[int, tuple[int, str]] = {}
+    seen_from: dict[tuple[int, str], Diagnosis] = {}
+    if not alone:
+        for number, (alien, sample) in enumerate(_aliens(matrix, ground), len(chosen)):
+            aliens[number] = alien
+            chosen.append((-1, sample))
     if chosen:
         what = f"{len(chosen)} cells" if len(chosen) > 1 else "one cell"
         ground.progress.phase(f"a closer look at {what}: which rule, hop, flow or size", 0)
@@ -131,9 +150,24 @@ def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
             found = {}
         for number, diagnosis in found.items():
             position, sample = chosen[number]
+            if number in aliens:
+                seen_from[aliens[number]] = diagnosis
+                continue
             look = Looked(sample.source, sample.destination, diagnosis)
             looks.setdefault(position, []).append(look)
-    return findings(matrix, bad, looks)
+    found_out = findings(matrix, bad, looks, ground.astray)
+    return numbered(found_out, list(translated(matrix, ground.sources, seen_from)))
+
+
+def _aliens(matrix: Matrix, ground: Ground) -> Iterator[tuple[tuple[int, str], Sample]]:
+    """A cell for each source whose tunnel packets bear an unlisted address."""
+    for (node, address), destinations in sorted(ground.sources.items())[:_ALIENS]:
+        family = family_of(address)
+        one_way = [p for p, probe in enumerate(matrix.probes) if probe.one_way]
+        known = sorted(destinations & ground.chorus.alive)
+        if node in ground.chorus.alive and known and one_way:
+            kind = Kind(Verdict.OPEN, None, None, None, None)
+            yield (node, address), Sample(node, known[0], one_way[0], family, kind)
 
 
 class Examiner:
@@ -278,7 +312,7 @@ class Examiner:
             "t": "deep",
             "number": number,
             "rate": _RATE,
-            "trace": self._run if trace else "",
+            "trace": f"{self._run}_{node}" if trace else "",  # a machine may be two nodes
             "settle": _SETTLE_S if trace else 0,
             "pcap": pcap,
             "trials": [self._part(node, t) for t in trials if node in (t.source, t.destination)],

@@ -61,10 +61,13 @@ def check(
             probed = time.monotonic()
             found: Sequence[Finding] = ()
             bad = any(outcome.verdict is not Verdict.OPEN for outcome in matrix.outcomes())
-            if bad or closer is not None:
+            if bad or survey.sources or closer is not None:
                 from preflight.diagnose import Ground, diagnose
 
-                ground = Ground(extent, options, chorus, lookout.inert, run, progress)
+                ground = Ground(
+                    extent, options, chorus, lookout.inert, run, progress, survey.sources,
+                    {node: {s[1] for s in some} for node, (_, some) in survey.strays.items()},
+                )  # fmt: skip
                 found = (closer or diagnose)(matrix, ground)
             diagnosed = time.monotonic()
         finally:
@@ -86,9 +89,7 @@ def check(
             "diagnose_s": round(diagnosed - probed, 3),
             "total_s": round(time.monotonic() - clock, 3),
         },
-        notes=notes(
-            extent, lookout.inert, hellos, survey.sources, survey.slow, _in_words(survey.strays)
-        ),
+        notes=notes(extent, lookout.inert, hellos, survey.slow, _in_words(survey.strays)),
         interrupted=interrupted,
         findings=found,
     )

@@ -1,22 +1,16 @@
 """One pair, as deep as it goes: every cell of it is tried, good or bad."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.findings.build import Looked, findings
 from preflight.core.findings.model import Finding
 from preflight.core.groups import Kind, groups
-from preflight.core.matrix import Cell, Matrix
+from preflight.core.looks import CellLook
+from preflight.core.matrix import Matrix
 from preflight.core.model import Verdict
 from preflight.diagnose import Ground, Sample
-
-
-class CellLook(NamedTuple):
-    """A cell, and what was found out about it; None where it could not be tried."""
-
-    cell: Cell
-    diagnosis: Diagnosis | None
 
 
 class Tracing:

@@ -1,4 +1,4 @@
-"""Two namespaces joined by a cable, and a process in one that does what an agent would.
+"""Two namespaces joined by a cable, and processes in them that do what an agent would.
 
 For what must not share a namespace with other tests: tables that iptables-legacy made stay for as
 long as their namespace.
@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from labs import PREFIX
 
 from preflight.lab.namespaces import inside
@@ -24,6 +25,11 @@ T = TypeVar("T")
 PATIENCE_S = 20  # for what must happen; nothing here is measured by it
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 ROOT = Path(__file__).parent.parent
+NEEDS_LAB = [
+    pytest.mark.lab,
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
+]
+UDP = [(family, 17, [("transport", 8, b"PREFLIGHT")]) for family in (4, 6)]  # marks of `udp`
 NEAR, FAR = ("10.77.0.1", "fd77::1"), ("10.77.0.2", "fd77::2")
 _MACS = ("02:00:00:00:77:01", "02:00:00:00:77:02")
 _SYSCTLS = (
@@ -35,7 +41,8 @@ _SYSCTLS = (
 # What the process in the namespace runs: one JSON object a line, an answer to each.
 _WORKER = """
 import json, os, select, struct, sys, time
-from preflight.agent import legacy, nftrace, ruletext, xtmatch, commands, nfnetlink, tracetable, xtables
+from preflight.agent import commands, legacy, nfnetlink, nftrace, ruletext, tracetable
+from preflight.agent import xtables, xtmatch
 traces = {}
 def hits(trace, count, seconds=20):
     end, poll = time.time() + seconds, select.poll()
@@ -137,7 +144,10 @@ class Bench:
             commands = [f"link set {name} up" for name in ("lo", "eth0")]
             if device == "br0":
                 commands += [f"link add br0 address {_MACS[1]} type bridge mcast_snooping 0"]
-                commands += ["link set eth0 address 02:00:00:00:77:03 master br0", "link set br0 up"]
+                commands += [
+                    "link set eth0 address 02:00:00:00:77:03 master br0",
+                    "link set br0 up",
+                ]
             for mine, theirs, bits in zip(here, there, (24, 64), strict=True):
                 commands += [
                     f"addr add {mine}/{bits} dev {device} nodad",
@@ -184,7 +194,9 @@ class Bench:
 
 
 def run(*argv: str, stdin: str = "") -> str:
-    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        argv, input=stdin, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, (argv, done.stderr)
     return done.stdout
 
@@ -224,3 +236,31 @@ def udp(
                     sock.sendto(packet, (FAR[v6], 0))
 
     bench.call(bench.near, send)
+
+
+def base(where: str, *rules: str, policy: str = "accept", more: str = "") -> str:
+    """A table of one base chain; `where` is "family table hook priority" and maybe a device."""
+    family, table, hook, priority, *device = where.split()
+    on = f' device "{device[0]}"' if device else ""
+    lines = "\n".join(rules)
+    return f"""table {family} {table} {{
+{more}
+chain {hook} {{
+type filter hook {hook}{on} priority {priority}; policy {policy};
+{lines}
+}}
+}}
+"""
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Bench]:
+    with bench("rules") as out:
+        yield out
+
+
+@pytest.fixture
+def cable(shared: Bench) -> Iterator[Bench]:
+    """Two namespaces without rules."""
+    yield shared
+    shared.clean()

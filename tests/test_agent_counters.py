@@ -168,6 +168,7 @@ def test_the_nodes_own_word(bed: Bed) -> None:
     bed.tc("b", "qdisc add dev w0.5 root pfifo limit 7")
     bed.ip("b", "xfrm policy add dir out dst 10.99.0.0/16 action block")
     bed.ip("b", "xfrm policy add dir out dst 10.98.0.0/16 action block")
+    bed.ip("b", "xfrm policy add dir in dst 10.98.0.0/16 action block")
     bed.ip("b", "route add blackhole 10.98.0.0/16")
     bed.sysctl("b", "net.ipv4.conf.w0/5.rp_filter", 2)
     pairs = [("10.9.0.2", "10.98.0.1"), ("fd09::2", "fd09::1"), ("10.9.0.2", "10.97.0.1")]
@@ -182,6 +183,7 @@ def test_the_nodes_own_word(bed: Bed) -> None:
     assert end.settings["ip -4 address show dev v0"] == 1
     assert end.settings["ip -4 address show dev w0.5"] == 0
     assert end.settings["ip xfrm policy list dir out"] == 2
+    assert end.settings["ip xfrm policy list dir in"] == 1
     assert end.moved["v0 tc clsact dropped"] == 0
     assert end.moved["w0.5 qdisc pfifo dropped"] == 0
     assert end.moved["w0.5 rx_dropped"] == 0

@@ -356,6 +356,18 @@ def _target(deep: Deep, family: Family) -> tuple[str, str]:
     return ("ip", own) if family is Family.IPV4 else ("ip6", f"[{own}]")
 
 
+@EVERY_FAMILY
+def test_a_rewritten_sequence_number(deep: Deep, family: Family) -> None:
+    """The RST acknowledges the rewritten one, everywhere; and a TTL ends some on the way."""
+    load(deep.lab, [Rule(ROUTER, "forward", "tcp dport 4240 tcp sequence set 305419896")])
+    shots = [*flows(HEALTH, 3, 61500), shot(HEALTH, 61700, ttl=1), shot(HEALTH, 61700)]
+    one = deep.look(deep.trial(0, "n1", "n3", HEALTH, shots, family))[0]
+    assert one.seen["left"] == 0b11111
+    for vantage in ("arrived", "accepted", *ANSWERS):
+        assert one.seen[vantage] == 0b10111, vantage
+    assert one.resets == {"answered": 0b10111, "received": 0b10111}
+
+
 def test_marks_and_ttl_set_on_the_way(deep: Deep) -> None:
     rules = ["udp dport 6081 ip dscp set ef", "udp dport 6081 ip ttl set 9"]
     load(deep.lab, [Rule(ROUTER, "forward", rule) for rule in rules])

@@ -184,8 +184,22 @@ def test_what_a_kernel_does_not_name_is_told_by_its_function(bed: Bed, watching:
 
 
 @pytest.mark.lab
-def test_once_closed_it_counts_nothing(bed: Bed, watching: Drops) -> None:
+def test_the_program_passes_over_what_means_nothing(bed: Bed, watching: Drops) -> None:
+    with bed.watch("b", "udp") as seen:
+        bed.send("a", probes("udp"))  # nobody has this port: NO_SOCKET
+        seen.wait(lambda s: s.accepted >= COUNT)
+    here = layout("skb/kfree_skb")
+    idle = {here.reasons[number] for number in idle_talk(here)}
+    rows = watching.counts()
+    assert rows is not None
+    assert not {row[0] for row in rows} & idle
+
+
+@pytest.mark.lab
+def test_once_closed_it_counts_nothing_and_holds_nothing(watching: Drops) -> None:
+    held = len(os.listdir("/proc/self/fd"))
     watching.close()
+    assert len(os.listdir("/proc/self/fd")) == held - 3  # the map, the program, the event
     assert watching.counts() is None
     watching.close()
 

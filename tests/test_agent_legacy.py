@@ -1,17 +1,13 @@
 """iptables-legacy: the rule whose counter moves with our packets, in real namespaces."""
 
-import os
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from rulebench import FAR, NEAR, Bench, Worker, bench, udp
+from rulebench import FAR, NEAR, NEEDS_LAB, Bench, Worker, bench, udp
 
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
-]
+pytestmark = NEEDS_LAB
 COUNT = 5
 Found = list[list[dict[str, Any]]]
 
@@ -181,7 +177,7 @@ def test_a_node_without_such_tables_is_left_alone() -> None:
 
 
 def test_a_node_without_the_tool(cable: Bench) -> None:
-    cable.run(cable.far, "iptables-legacy", *"-A INPUT -p udp -j DROP".split())
+    cable.run(cable.far, "iptables-legacy", "-P", "INPUT", "DROP")
     watched = Watched(cable, cable.far)
     watched.worker("setattr(commands, 'find', lambda *names: '')")
     for moment in ("before", "settle", "after"):

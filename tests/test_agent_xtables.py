@@ -66,9 +66,7 @@ def probes(packets: int) -> Lost:
         (1000, 3000, 1000, [False]),
     ],
 )
-def test_more_than_others_explain(
-    idle: int, during: int, sent: int, expected: list[bool]
-) -> None:
+def test_more_than_others_explain(idle: int, during: int, sent: int, expected: list[bool]) -> None:
     """The idle time is as long as the other; then twice as long; then half."""
     for factor in (1, 2, 0.5):
         before, settle = reading(0, 100), reading(factor, 100 + int(idle * factor))

@@ -279,12 +279,17 @@ def passes(on: Bench, case: Case) -> bool:
             return False
 
 
+def never(source: int, destination: int, test: FamilyProbe) -> bool:
+    """No other pair is shut."""
+    return False
+
+
 def remedy(case: Case, rule: Rule) -> Remedy:
     """What is said for n1 → n2, and nothing known but the rule."""
     test = FamilyProbe(PROBES.index(case.probe), Family.IPV6 if case.v6 else Family.IPV4)
     hit = RuleHit(0 if case.near else 1, "reply" if case.reply else "forward", frozenset(), rule)
     block = Block((0,), (1,), False, "n1 → n2")
-    return changes(Facts(NODES, PROBES, (test,), (block,), [Diagnosis(hits=(hit,))]))
+    return changes(Facts(NODES, PROBES, (test,), (block,), [Diagnosis(hits=(hit,))], never))
 
 
 def apply(on: Bench, done: Remedy, run: Callable[[str], None] | None = None) -> list[Change]:
@@ -581,6 +586,7 @@ FIREWALLD = (
          "firewall-cmd --direct --add-rule ipv4 filter INPUT 0 -p udp --dport 6000:7000 -j DROP\n"
          "firewall-cmd --zone=trusted --add-source=10.77.0.0/24", wide=True),
     Case("a policy for what the node sends",
+         "firewall-cmd --zone=trusted --add-interface=eth0\n"
          "firewall-cmd --policy=out --add-ingress-zone=HOST\n"
          "firewall-cmd --policy=out --add-egress-zone=ANY", near=True, wide=True),
 )  # fmt: skip
@@ -592,30 +598,43 @@ firewall-offline-cmd -q --policy=out --set-target=DROP
 """
 
 
-@pytest.fixture(scope="module", params=["nftables", "iptables"])
-def firewalld(request: pytest.FixtureRequest) -> Iterator[tuple[Bench, dict[str, House]]]:
-    """A bench with firewalld at both ends, of this backend; the near one's lets in what comes."""
+WITH_IPTABLES = ("what no zone allows", "a rich rule", "a direct rule",
+                 "a policy for what the node sends")  # fmt: skip
+WITH_BACKEND = [
+    *(pytest.param("nftables", case, id=case.name) for case in FIREWALLD),
+    *(
+        pytest.param("iptables", case, id=f"{case.name}, by iptables")
+        for case in FIREWALLD
+        if case.name in WITH_IPTABLES
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def firewalld(request: pytest.FixtureRequest) -> Iterator[Callable[[bool], tuple[Bench, House]]]:
+    """A bench, and firewalld at its near or its far end, once that is asked for."""
     start = _FIREWALLD.format(backend=request.param, bus=_BUS)
-    end_with = "kill $DAEMON $BUS; wait"
+    houses: dict[str, House] = {}
     with bench("mends-fd") as on, ExitStack() as stack:
         ready(on)
-        zone = "firewall-offline-cmd -q --zone=trusted --add-interface=eth0\n"
-        houses = {
-            end: stack.enter_context(
-                house(on, end, "/etc/firewalld", _SETTINGS + more + start, end_with)
-            )
-            for end, more in ((on.near, zone), (on.far, ""))
-        }
-        yield on, houses
+
+        def at(near: bool) -> tuple[Bench, House]:
+            end = on.near if near else on.far
+            if end not in houses:
+                own = house(on, end, "/etc/firewalld", _SETTINGS + start, "kill $DAEMON $BUS; wait")
+                houses[end] = stack.enter_context(own)
+            return on, houses[end]
+
+        yield at
 
 
 @needs_firewalld
-@pytest.mark.parametrize("case", FIREWALLD, ids=lambda case: case.name)
-def test_firewalld(firewalld: tuple[Bench, dict[str, House]], case: Case) -> None:
-    on, houses = firewalld
-    inside = houses[on.near if case.near else on.far]
+@pytest.mark.parametrize(("firewalld", "case"), WITH_BACKEND, indirect=["firewalld"])
+def test_firewalld(firewalld: Callable[[bool], tuple[Bench, House]], case: Case) -> None:
+    on, inside = firewalld(case.near)
     if case.near:
-        houses[on.far](f"firewall-cmd --zone=trusted --add-source={NEAR[0]}")
+        _, beyond = firewalld(False)
+        beyond(f"firewall-cmd --zone=trusted --add-source={NEAR[0]}")
     inside(case.ruleset)
     try:
         done, rule = housed(on, case, inside)
@@ -623,14 +642,16 @@ def test_firewalld(firewalld: tuple[Bench, dict[str, House]], case: Case) -> Non
             assert owner(rule).manager is Manager.FIREWALLD
             assert {change.tool for change in done} == {"firewalld"}
     finally:
-        for end in {on.far, on.near if case.near else on.far}:
-            houses[end]("firewall-cmd --reload")
+        inside("firewall-cmd --reload")
+        if case.near:
+            beyond("firewall-cmd --reload")
 
 
 @needs_firewalld
-def test_what_firewalld_is_told_lasts(firewalld: tuple[Bench, dict[str, House]]) -> None:
-    on, houses = firewalld
-    inside, case = houses[on.far], Case("health", "", HEALTH)
+@pytest.mark.parametrize("firewalld", ["nftables"], indirect=True)
+def test_what_firewalld_is_told_lasts(firewalld: Callable[[bool], tuple[Bench, House]]) -> None:
+    case = Case("health", "", HEALTH)
+    on, inside = firewalld(False)
     done, _ = housed(on, case, inside)
     for change in done:
         for command in change.persist:

@@ -184,12 +184,20 @@ def test_a_packet_dies_once() -> None:
     assert ask(facts, Stage.TAKE_IN, Family.IPV4, Protocol.UDP) is None
 
 
-@pytest.mark.parametrize(("lost", "came"), [(0, 20), (21, 20), (-1, 20)])
+@pytest.mark.parametrize(("lost", "came"), [(0, 20), (19, 18), (-1, 20)])
 def test_no_loss_no_reason(lost: int, came: int) -> None:
     rule = TABLE[0]
     facts = evidence(rule, (*rule.needs, *rule.supports), Stage.TAKE_IN, Family.IPV4)
     found = ask(facts, Stage.TAKE_IN, Family.IPV4, Protocol.UDP, lost=lost, came=came)
     assert found is None
+
+
+@pytest.mark.parametrize("stage", [Stage.SEND, Stage.ANSWER])
+def test_what_leaves_does_not_leave_by_the_device_that_something_came_in_by(stage: Stage) -> None:
+    rule = next(r for r in TABLE if r.reason is Reason.QUEUE and r.family is Family.IPV4)
+    facts = evidence(rule, rule.needs, stage, Family.IPV4)
+    add(facts, rule.supports[0], rule, Family.IPV4, stage)
+    assert ask(facts, stage, Family.IPV4, Protocol.UDP, device="another")
 
 
 # --- any mixture of facts -------------------------------------------------------------------------
@@ -317,7 +325,11 @@ def test_the_kernels_own_word_that_it_would_take_it_in_acquits_rp_filter() -> No
         found = ask(facts, Stage.TAKE_IN, Family.IPV4, Protocol.UDP)
         assert (found is not None) is accused
     facts.settings[question] = "local"
-    # Another pair's way, or one of a pair that is not known, acquits nobody.
+    # Another device's way, another pair's, or one of a pair that is not known, acquits nobody.
+    facts.settings[question.replace(DEVICE, "eth1")] = "local"
+    del facts.settings[question]
+    assert ask(facts, Stage.TAKE_IN, Family.IPV4, Protocol.UDP)
+    facts.settings[question] = "local"
     assert ask(facts, Stage.TAKE_IN, Family.IPV4, Protocol.UDP, source="10.0.0.9")
     assert ask(facts, Stage.TAKE_IN, Family.IPV4, Protocol.UDP, source="", destination="")
 
@@ -382,6 +394,12 @@ def test_what_a_restless_counter_does_anyway_is_taken_off() -> None:
     facts = Facts({}, {"nf_conntrack:drop": 8}, {"nf_conntrack:drop": LOST + 7})
     facts.settings["net.netfilter.nf_conntrack_count"] = 100
     facts.settings["net.netfilter.nf_conntrack_max"] = 100
+    assert ask(facts, Stage.TAKE_IN, Family.IPV4, Protocol.UDP) is None
+
+
+def test_a_quiet_counter_that_moves_anyway_is_no_witness() -> None:
+    facts = Facts({}, {"TcpExtIPReversePathFilter": 1}, {"TcpExtIPReversePathFilter": LOST + 1})
+    facts.settings["net.ipv4.conf.eth0/5.rp_filter"] = 1
     assert ask(facts, Stage.TAKE_IN, Family.IPV4, Protocol.UDP) is None
 
 

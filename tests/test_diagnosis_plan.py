@@ -1,7 +1,7 @@
 """Which shots a trial fires: enough to tell, never more than announced, and nothing that harms."""
 
 from collections import Counter
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given
@@ -33,9 +33,10 @@ USERS = Probe("app", ProbeKind.UDP, Protocol.UDP, 6080, Severity.REQUIRED)
 HIGHEST = Probe("high", ProbeKind.TCP, Protocol.TCP, 65535, Severity.REQUIRED)
 PROBES = (GENEVE, VXLAN, USERS, HEALTH, HIGHEST, ECHO)
 OPEN = Kind(Verdict.OPEN, None, None, None, None)
+CAUSES = (Cause.DROPPED, Cause.NO_ROUTE, Cause.NO_NEIGHBOUR, Cause.SIZE)
 KINDS = [
     Kind(verdict, leg, place, cause, None)
-    for verdict, leg, place, cause in product(Verdict, (*Leg, None), (*Place, None), Cause)
+    for verdict, leg, place, cause in product(Verdict, (*Leg, None), (*Place, None), CAUSES)
 ]
 KNOWN = tuple(range(704, 40000, 2003))  # 20, as looks use
 
@@ -50,13 +51,13 @@ def purposes(shots: tuple[Shot, ...]) -> set[Purpose]:
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
 def test_whatever_a_cell_says_the_budget_holds(probe: Probe) -> None:
-    for kind in KINDS:
-        for known, phase in product(((), KNOWN), Phase):
+    for known, phase in product(((), KNOWN), Phase):
+        most = planned(probe, OPEN, known=known, phase=phase, thorough=True)
+        assert len(most) <= MOST_SHOTS_THOROUGH
+        for kind in KINDS:
             some = planned(probe, kind, known=known, phase=phase)
             assert 5 <= len(some) <= MOST_SHOTS
-            most = planned(probe, kind, known=known, phase=phase, thorough=True)
             assert purposes(some) <= purposes(most)
-            assert len(most) <= MOST_SHOTS_THOROUGH
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
@@ -73,7 +74,7 @@ def test_always_the_probe_itself_as_often_as_agreed(probe: Probe) -> None:
 def test_nothing_but_the_harmless_form_where_a_tunnel_may_listen(
     probe: Probe, thorough: bool
 ) -> None:
-    for kind in KINDS:
+    for kind in (BLOCKED, LOSSY, OPEN) if thorough else KINDS:
         for phase, inert in ((Phase.BEFORE, True), (Phase.AFTER, False), (Phase.AFTER, True)):
             shots = planned(probe, kind, phase=phase, inert=inert, thorough=thorough)
             assert {shot.form for shot in shots} == {Form.HARMLESS}
@@ -118,7 +119,7 @@ class TestHops:
         for ttl in range(1, most + 1):
             times = [i for i, shot in enumerate(hops) if shot.ttl == ttl]
             assert len(times) <= 3  # Linux answers six at once
-            assert min(b - a for a, b in zip(times, times[1:], strict=False)) >= most
+            assert min(b - a for a, b in pairwise(times)) >= most
 
     def test_udp_asks_the_same_of_another_port(self) -> None:
         hops = of(planned(), Purpose.HOP)
@@ -148,8 +149,7 @@ class TestContrast:
 
     def test_a_neighbour_that_is_a_tunnels_port_is_passed_over(self) -> None:
         assert {shot.port for shot in of(planned(USERS), Purpose.CONTROL)} == {6082, 33434}
-        assert control_ports(33434, 2) == [33435, 33436] or control_ports(33434, 2)[0] == 33435
-        assert 33434 not in control_ports(33434, 2)
+        assert control_ports(33434, 2) == [33435, 33436]
         assert control_ports(33433, 2) == [33434, 33435]
         assert control_ports(65535, 1) == [1024]
 
@@ -217,7 +217,7 @@ class TestFlows:
         for turn in range(40):
             order = shuffled(ports, turn)
             places.append([order.index(port) for port in ports])
-        for a, b in zip(places, places[1:], strict=False):
+        for a, b in pairwise(places):
             mean = sum(a) / 64
             along = sum((x - mean) * (y - mean) for x, y in zip(a, b, strict=True))
             assert abs(along / sum((x - mean) ** 2 for x in a)) < 0.45

@@ -139,9 +139,24 @@ def test_a_kernel_tunnel_on_the_tunnel_port() -> None:
         {"sockets": [socket(port=8472)]},  # no probe is for it
         {"sockets": [socket(protocol="tcp", port=4240, address="127.0.0.1")]},
         {"sockets": [socket(protocol="tcp", port=4240, process="cilium-agent")]},
+        {"sockets": [socket(pid=None, process=None)], "links": None, "ways": []},
+        {
+            "sockets": [socket(pid=None, process=None)],
+            "links": links({**tunnel("genev_sys_6081"), "up": False}),
+        },
         {"sockets": None},
     ],
-    ids=["cilium", "whose", "cilium's tunnel", "another port", "loopback", "health", "unknown"],
+    ids=[
+        "cilium",
+        "whose",
+        "cilium's tunnel",
+        "another port",
+        "loopback",
+        "health",
+        "no links",
+        "down",
+        "unknown",
+    ],
 )
 @pytest.mark.parametrize("phase", Phase)
 def test_ports_that_are_in_nobodys_way(facts: dict[str, Any], phase: Phase) -> None:
@@ -234,6 +249,15 @@ def test_one_node_with_another_mtu() -> None:
     assert "MTU=1450" in risk.advice
     assert "1,400 over IPv4" in risk.advice
     assert "IPv6" not in risk.advice
+
+
+def test_of_several_devices_the_smallest_counts() -> None:
+    base = frame()["facts"]["ways"][0]
+    ways = [dict(base, source="10.0.1.12", peers=[0]),
+            dict(base, source="10.0.1.12", device="ens224", peers=[2])]  # fmt: skip
+    (risk,) = found(three(links=links(link("ens224", mtu=1400), mtu=9000), ways=ways))
+    assert "n2: MTU 1,400 towards the peers" in risk.title
+    assert risk.evidence == ("n2: ens192 9,000, ens224 1,400",)
 
 
 def test_ipv6_costs_the_tunnel_more() -> None:
@@ -412,6 +436,25 @@ def test_a_range_that_overlaps_the_subnet_alone() -> None:
     assert (risk.key, risk.severity) == (K.RANGE_HOLDS_SUBNET, Severity.RECOMMENDED)
 
 
+@pytest.mark.parametrize(
+    ("device", "address", "prefix", "scope", "told"),
+    [
+        ("ens192", "10.7.0.1", 24, "global", True),
+        ("docker0", "10.7.0.1", 24, "global", True),
+        ("ens192", "10.7.0.1", 32, "global", False),  # an address of its own, and no subnet
+        ("ens192", "10.7.0.1", 24, "link", False),
+        ("cni0", "10.7.0.1", 24, "global", False),  # of a pod network that may go
+    ],
+)
+def test_which_subnets_are_the_nodes_own(
+    device: str, address: str, prefix: int, scope: str, told: bool
+) -> None:
+    own = frame()["facts"]["addresses"]
+    more = {"device": device, "address": address, "prefix": prefix, "scope": scope}
+    said = keys(found(three(addresses=[*own, more]), pods=["10.7.0.0/16"]))
+    assert said == ({K.RANGE_HOLDS_SUBNET: (1,)} if told else {})
+
+
 def test_a_name_server_in_the_pod_range_and_in_the_service_range() -> None:
     (risk,) = found(three(), pods=["10.0.0.0/24"])
     assert (risk.key, risk.severity) == (K.RANGE_HOLDS_NAMESERVER, Severity.RECOMMENDED)
@@ -527,6 +570,8 @@ def test_devices_that_a_pod_network_left(name: str, whose: str) -> None:
     assert (risk.key, risk.nodes, risk.severity) == (K.LEFTOVERS, (1,), Severity.RECOMMENDED)
     assert whose in risk.title
     assert risk.commands == ()  # it may be in use
+    assert (f"ip link delete {name}" in risk.advice) == (whose != "Cilium")
+    assert ("--phase after" in risk.advice) == (whose == "Cilium")
 
 
 @pytest.mark.parametrize("name", ["ovs-system", "kube-ipvs0", "docker0", "cni0", "flannel"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import example, given, settings
@@ -48,6 +48,11 @@ FROM_N1 = (Block((0,), (1, 2, 3, 4), False, "n1 → all"),)
 PEERS = "10.0.1.11, 10.0.1.12, 10.0.1.14/31"
 
 
+def never(source: int, destination: int, test: FamilyProbe) -> bool:
+    """No other pair is shut."""
+    return False
+
+
 def rule(**fields: object) -> Rule:
     made = {
         "tool": "nft", "family": "inet", "table": "filter", "chain": "input", "handle": 12,
@@ -66,9 +71,10 @@ def remedy(
     blocks: tuple[Block, ...] = TO_N3,
     nodes: Sequence[Node] = NODES,
     rewrites: tuple[Rewrite, ...] = (),
+    is_shut: Callable[[int, int, FamilyProbe], bool] | None = None,
 ) -> Remedy:
     found = Diagnosis(hits=(RuleHit(node, leg, frozenset(), hit),), rewrites=rewrites)
-    return changes(Facts(nodes, PROBES, tuple(tests), blocks, [found]))
+    return changes(Facts(nodes, PROBES, tuple(tests), blocks, [found], is_shut or never))
 
 
 def commands(done: Remedy) -> list[str]:
@@ -138,6 +144,23 @@ def test_the_packets_are_described_as_they_meet_the_rule(
         remedy(met, node=node, leg=leg, blocks=blocks, tests=[FamilyProbe(1, IPV4)])
     )
     assert expected in command
+
+
+def test_what_another_fault_hides_is_let_in_at_once() -> None:
+    """n4 → n3 is shut elsewhere, too: it would come to this rule next."""
+    hidden = {(3, 2)}
+
+    def is_shut(source: int, destination: int, test: FamilyProbe) -> bool:
+        return (source, destination) in hidden and test == GENEVE4
+
+    one = (Block((0,), (2,), False, ""),)
+    (command,) = commands(remedy(rule(), blocks=one, is_shut=is_shut))
+    assert "ip saddr { 10.0.1.11, 10.0.1.14 } udp" in command
+    six = commands(remedy(rule(), blocks=one, is_shut=is_shut, tests=[FamilyProbe(0, IPV6)]))
+    assert "ip6 saddr fd00::1 udp" in six[0]
+    out = commands(remedy(rule(hook="output"), node=3, blocks=(Block((3,), (0,), False, ""),),
+                          is_shut=is_shut))  # fmt: skip
+    assert "ip daddr { 10.0.1.11, 10.0.1.13 } udp" in out[0]
 
 
 def test_both_ways_means_both_ends() -> None:
@@ -216,7 +239,7 @@ def test_one_change_for_each_node_and_tool() -> None:
     )
     block = (Block((0, 1), (2, 3), False, ""),)
     looks = [Diagnosis(hits=hits), Diagnosis(hits=hits)]
-    done = changes(Facts(NODES, PROBES, ALL, block, looks))
+    done = changes(Facts(NODES, PROBES, ALL, block, looks, never))
     assert [(c.node, c.tool, len(c.commands)) for c in done.changes] == [
         ("n3", "nft", 4), ("n4", "nft", 4),
     ]  # fmt: skip
@@ -248,14 +271,14 @@ def test_what_is_not_sure_is_told_in_words(doubtful: Rule) -> None:
 def test_a_doubtful_rule_is_not_told_of_beside_a_sure_one() -> None:
     hits = (RuleHit(2, "forward", frozenset(), rule(sure=False, handle=3)),
             RuleHit(2, "forward", frozenset(), rule()))  # fmt: skip
-    done = changes(Facts(NODES, PROBES, (GENEVE4,), TO_N3, [Diagnosis(hits=hits)]))
+    done = changes(Facts(NODES, PROBES, (GENEVE4,), TO_N3, [Diagnosis(hits=hits)], never))
     assert len(commands(done)) == 1
     assert done.advice == ()
 
 
 def test_no_rule_no_change() -> None:
-    assert changes(Facts(NODES, PROBES, (GENEVE4,), TO_N3, [Diagnosis()])) == Remedy()
-    assert changes(Facts(NODES, PROBES, (GENEVE4,), TO_N3, [])) == Remedy()
+    assert changes(Facts(NODES, PROBES, (GENEVE4,), TO_N3, [Diagnosis()], never)) == Remedy()
+    assert changes(Facts(NODES, PROBES, (GENEVE4,), TO_N3, [], never)) == Remedy()
 
 
 def test_a_rate_and_an_unknown_connection_are_said() -> None:
@@ -419,11 +442,13 @@ WORDS = st.one_of(
 )  # fmt: skip
 SAFE = re.compile(r"[A-Za-z0-9_./:,{}()&|!=\" -]*")
 # Everything that a command may hold, apart from addresses and names that were found to be safe.
-_WORDS = """nft insert add rule position inet ip ip6 bridge netdev iptables ip6tables
-    iptables-legacy ip6tables-legacy iptables-nft ip6tables-nft -w -t -I -A -s -d -p -m -j udp tcp icmp ipv6-icmp
-    --dport --sport --icmp-type --icmpv6-type --syn ! echo-request echo-reply comment --comment
-    ACCEPT ufw prepend allow out proto from to any port firewall-cmd --direct --add-rule ipv4 ipv6
-    --remove-icmp-block=echo-request --permanent fail2ban-client unban"""
+_WORDS = """
+nft insert add rule position inet ip ip6 bridge netdev iptables ip6tables iptables-legacy
+ip6tables-legacy iptables-nft ip6tables-nft -w -t -I -A -s -d -p -m -j udp tcp icmp ipv6-icmp
+--dport --sport --icmp-type --icmpv6-type --syn ! echo-request echo-reply comment --comment
+ACCEPT ufw prepend allow out proto from to any port firewall-cmd --direct --add-rule ipv4 ipv6
+--remove-icmp-block=echo-request --permanent fail2ban-client unban
+"""
 VOCABULARY = frozenset(_WORDS.split())
 
 

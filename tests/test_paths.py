@@ -33,6 +33,7 @@ from scenarios import (
 )
 from scenarios_actors import RST_ACK, SYN_ACK, answering_syns, listening, witness, xdp_drop
 
+from preflight.core.findings.model import Cause as Blame
 from preflight.core.model import (
     ECHO,
     GENEVE,
@@ -449,11 +450,15 @@ def test_a_translated_source_is_open_and_noted(lab4: Lab) -> None:
     )
     snapshot = check(lab4)
     assert_matrix(snapshot, {})
-    for family in Family:
-        (note,) = (n for n in snapshot.notes if f" {gateway(n1, family)}," in n)
-        assert note.startswith("n3 sends tunnel packets from ")
-        assert "(seen by n1)" in note
-    assert len(snapshot.notes) == 2
+    assert {finding.cause for finding in snapshot.findings} == {Blame.TRANSLATION}
+    titles = {
+        f"n3: tunnel packets are translated on the path, {gateway(n1, f)} instead of "
+        f"{address(n3, f)}"
+        for f in Family
+    }
+    assert {finding.title for finding in snapshot.findings} == titles
+    assert all("seen so by n1" in finding.evidence for finding in snapshot.findings)
+    assert snapshot.notes == []
 
 
 ISN = 0x10203040
@@ -641,7 +646,7 @@ def test_an_address_on_the_loopback_device_is_open_and_noted(lab4: Lab) -> None:
     with ip_commands(lab4, *commands):
         snapshot = check(lab4, among=change("n1", addresses=tuple(own.values())))
     assert_matrix(snapshot, {})
-    assert len(snapshot.notes) == 2
-    for family in Family:
-        sentence = f"n1 sends tunnel packets from {address(n1, family)},"
-        assert any(note.startswith(sentence) for note in snapshot.notes)
+    titles = [finding.title for finding in snapshot.findings]
+    assert titles == [
+        f"n1 sends tunnel packets from {address(n1, f)}, not from {own[f]}" for f in Family
+    ]

@@ -37,10 +37,15 @@ def run(argv: "Sequence[str]", seconds: float, limit: int = _LIMIT) -> str:
     """What `argv`, which begins with a path, writes to standard output. Raises CommandError."""
     end = monotonic() + seconds
     reader, writer = posix.pipe()  # close-on-exec, both
-    child = posix.fork()
-    if child == 0:
-        _become(argv, writer)
-    posix.close(writer)
+    try:
+        child = posix.fork()
+        if child == 0:
+            _become(argv, writer)
+    except OSError as error:
+        posix.close(reader)
+        raise CommandError(error.strerror or "it could not be started") from error
+    finally:
+        posix.close(writer)
     status = None
     try:
         data = _read(reader, end, limit)

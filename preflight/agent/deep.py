@@ -6,6 +6,7 @@ It comes to a node only where there is something to explain.
 
 import _socket as socket
 
+from preflight.agent.host import addresses
 from preflight.agent.inside import Counted, Counters, Inside, KernelDrops, Rules
 from preflight.agent.losses import losses
 from preflight.agent.marks import marks
@@ -132,12 +133,15 @@ class Deep:
 
     def _look_inside(self, devices: Devices) -> Inside:
         ways = []
+        here = addresses()
         for trial in self._trials:
-            try:
-                device = socket.if_indextoname(self._way(trial).device)
-            except OSError:
-                continue  # no route, or a device that has just gone
-            ways += devices.below(device)[:_MOST_DEVICES]
+            # What leaves by one device may come in by another: the one that has the address.
+            for index in (self._way(trial).device, here.get(packed(trial.family, trial.own), 0)):
+                try:
+                    device = socket.if_indextoname(index)
+                except OSError:
+                    continue  # no route, or a device that has just gone
+                ways += devices.below(device)[:_MOST_DEVICES]
         names = list(dict.fromkeys(ways))
         pairs = list(dict.fromkeys((trial.own, trial.far) for trial in self._trials))
         self._rules = Rules(self._run, marks(self._trials, self._tag), names)

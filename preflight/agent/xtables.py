@@ -40,7 +40,7 @@ def apart() -> bool:
 
 def release(name: str) -> "tuple[int, ...]":
     """Major and minor number of a kernel; (0,) where it says none."""
-    numbers = name.split("-")[0].split(".")[:2]
+    numbers = name.partition("-")[0].split(".")[:2]
     return tuple(map(int, numbers)) if all(n.isdigit() for n in numbers) else (0,)
 
 

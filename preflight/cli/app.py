@@ -7,7 +7,7 @@ import traceback
 import typer
 
 from preflight import __version__
-from preflight.cli import check, explain, inventory, lab, node, rules
+from preflight.cli import check, explain, inventory, lab, node, rules, trace
 from preflight.errors import ExitCode, PreflightError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # its boxes cut long option names at 80 columns
 )
 app.command("check")(check.check)
+app.command("trace")(trace.trace)
 app.command("node")(node.node)
 app.command("explain")(explain.explain)
 app.command("rules")(rules.rules)

@@ -13,16 +13,14 @@ def notes(
     scope: Scope,
     inert: Sequence[Sequence[int]],
     hellos: Mapping[int, Mapping[str, Any]],
-    sources: Mapping[tuple[int, str], set[int]],
     slow: Collection[tuple[int, int]] = (),
     strays: Mapping[int, tuple[int, str]] | None = None,
 ) -> list[str]:
     """Plain sentences, the most important first.
 
-    `inert` lists for each probe who was sent its harmless form; `sources` for each source and
-    address that is not in the inventory the destinations that saw probes come from there; `slow`
-    the pairs of which packets came after they had been given up; `strays` for each node that got
-    packets which were not for it their number and one of them in words.
+    `inert` lists for each probe who was sent its harmless form; `slow` the pairs of which packets
+    came after they had been given up; `strays` for each node that got packets which were not for
+    it their number and one of them in words.
     """
     out = []
     for node, (count, example) in sorted((strays or {}).items()):
@@ -39,13 +37,6 @@ def notes(
         out.append(
             f"{pairs}{more}: packets came after they had been given up; where such a pair is "
             f"blocked or lossy, it may only be slow: try a longer --timeout"
-        )
-    for (source, address), destinations in sorted(sources.items()):
-        seen_by = names(scope, sorted(destinations))
-        out.append(
-            f"{scope.nodes[source].name} sends tunnel packets from {address}, which is not its "
-            f"address in the inventory (seen by {seen_by}): the kernel picks it, or something on "
-            f"the path translates it; firewall rules by source address must allow it"
         )
     for number, probe in enumerate(scope.probes):
         owners = [

@@ -7,6 +7,7 @@ where nothing answers any more behind the last one that did, and nothing arrived
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 from preflight.core.diagnosis.arrivals import arrived, shots_in, source_reported, tried
 from preflight.core.diagnosis.conclusions import Path, Router
@@ -16,7 +17,6 @@ from preflight.core.model import Family
 _TTL_EXCEEDED = {Family.IPV4: (11, 0), Family.IPV6: (3, 0)}
 _UNREACHABLE = {Family.IPV4: 3, Family.IPV6: 1}
 _TOO_BIG = (Family.IPV4, 3, 4)
-_GOES_ROUND = 3  # times that one router answers, before it is called a loop
 
 
 def path(observed: Observed, on_link: bool | None) -> Path | None:
@@ -24,7 +24,7 @@ def path(observed: Observed, on_link: bool | None) -> Path | None:
 
     `on_link`: whether the source sends it straight to the destination, as its routes say; None
     where they are not known. `silent` is None where no router answered, where anything of the flow
-    arrived or was rejected aloud, and where the destination did not watch.
+    arrived, was rejected aloud or goes round in a loop, and where the destination did not watch.
     """
     main, control = _hops(observed)
     distance = _distance(observed, main)
@@ -44,16 +44,20 @@ def path(observed: Observed, on_link: bool | None) -> Path | None:
 
 
 def loop(path: Path) -> tuple[str, ...]:
-    """Routers between which a flow goes round, in the order in which it meets them; or nothing.
+    """Routers between which the flow goes round, in the order in which it meets them; or nothing.
 
-    Several that answer again and again in turn. One alone is no loop: an address translation may
-    make all that is behind it look like one.
+    One that answers again after another did: the flow came by twice. One that answers several times
+    running is none, as an address translation may make all that is behind it look like one.
     """
-    order = [router.address for router in path.routers]
-    again = [a for a in dict.fromkeys(order) if order.count(a) >= _GOES_ROUND]
-    around = [a for a in order if a in again]
-    in_turn = len(again) > 1 and all(a == again[i % len(again)] for i, a in enumerate(around))
-    return tuple(again) if in_turn else ()
+    return _around(path.routers)
+
+
+def _around(routers: Sequence[Router]) -> tuple[str, ...]:
+    for first, again in combinations(routers, 2):
+        between = [r.address for r in routers if first.ttl < r.ttl < again.ttl]
+        if again.address == first.address and set(between) - {first.address}:
+            return tuple(dict.fromkeys((first.address, *between)))
+    return ()
 
 
 def _hops(observed: Observed) -> tuple[int, int]:
@@ -100,6 +104,8 @@ def _silent(observed: Observed, hops: int, routers: Sequence[Router]) -> int | N
     there = arrived(observed)
     if not routers or there is None or there & hops or not source_reported(observed):
         return None
+    if _around(routers):
+        return None  # it ends nowhere, and routers tire of saying so
     if any(_rejected(observed, error) for error in observed.errors):
         return None
     last = routers[-1].ttl

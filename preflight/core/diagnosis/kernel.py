@@ -60,8 +60,10 @@ def explain(
     if not 0 < lost <= came:
         return None
     addresses = (source, destination) if leg is Leg.FORWARD else (destination, source)
-    case = Case(family, lost, came, device, *addresses, end)
     stage = _STAGES[leg, place]
+    if stage not in (Stage.ARRIVE, Stage.TAKE_IN):
+        device = ""  # they leave by another, and the device may be the other node's
+    case = Case(family, lost, came, device, *addresses, end)
     proven = [
         reason
         for rule in TABLE

@@ -28,6 +28,7 @@ _SIZES, _COPIES = 16, 3  # of a round
 _SIZES_FRAGMENTED = 6
 _MOST_COPIES = 9  # of a size that loss may have taken
 _MOST_COPIES_OF_ALL = 32
+_MOST_LOSS = 0.5  # where more is lost whatever its size, no size is told
 _MOST_ROUNDS = 10
 _TOO_BIG = {Family.IPV4: (3, 4), Family.IPV6: (2, 0)}
 
@@ -122,7 +123,7 @@ class SizeSearch:
     def result(self) -> Size | None:
         """What is proved so far; the source's silence counts only if it reported at all."""
         largest = self._largest
-        if not largest or not self._reported or self._gaps():
+        if not largest or not self._reported or self._gaps() or self._loss > _MOST_LOSS:
             return None
         smallest_lost = 0
         if largest < self._mtu:

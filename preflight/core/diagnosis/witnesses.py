@@ -150,7 +150,7 @@ class Dropped:
             if len(row) != 4:
                 continue
             reason, place, ethertype, count = row
-            named = reason in self.reasons or (place in self.functions)
+            named = reason in self.reasons or (not reason and place in self.functions)
             if named and ethertype == _ETHERTYPES[case.family] and count_of(count):
                 yield reason, place, count
 

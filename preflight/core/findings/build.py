@@ -32,17 +32,21 @@ class Looked(NamedTuple):
 
 
 def findings(
-    matrix: Matrix, groups: Sequence[Group], looks: Mapping[int, Sequence[Looked]] | None = None
+    matrix: Matrix,
+    groups: Sequence[Group],
+    looks: Mapping[int, Sequence[Looked]] | None = None,
+    astray: Mapping[int, set[str]] | None = None,
 ) -> list[Finding]:
     """The fewest statements that explain every cell that is not open, what matters most first.
 
-    `groups` are `core.groups.groups` of the matrix; `looks` go by a group's position.
+    `groups` are `core.groups.groups` of the matrix; `looks` go by a group's position; `astray`
+    are the senders of packets that came to a node and were meant for another, by that node.
     """
     shapes = Shapes(matrix)
     parts = list(_split(matrix, shapes, groups, looks or {}))
     diagnoses = {i: [look.diagnosis for look in own] for i, (_, own) in enumerate(parts) if own}
     found = [
-        _finding(matrix, shapes, [parts[i] for i in positions])
+        _finding(matrix, shapes, [parts[i] for i in positions], astray or {})
         for positions in causes(matrix, [group for group, _ in parts], diagnoses)
     ]
     found.sort(key=_importance)
@@ -76,13 +80,18 @@ def _split(
             )
 
 
-def _finding(matrix: Matrix, shapes: Shapes, parts: Sequence[Part]) -> Finding:
+def _finding(
+    matrix: Matrix, shapes: Shapes, parts: Sequence[Part], astray: Mapping[int, set[str]]
+) -> Finding:
     parts = sorted(parts, key=lambda part: _rank(part[0]))
     own = [group for group, _ in parts]
     looked = [look for _, looks in parts for look in looks]
     diagnoses = [look.diagnosis for look in looked]
     group = own[0]
     cause = blame(group, diagnoses)
+    instead = _instead(matrix, group, astray) if cause is Cause.NETWORK else []
+    if instead:
+        cause = Cause.TRANSLATION
     hits = list(rules(diagnoses))
     tests = tuple(
         sorted({test for g in own for test in g.tests}, key=lambda t: (t.family, t.probe))
@@ -94,9 +103,11 @@ def _finding(matrix: Matrix, shapes: Shapes, parts: Sequence[Part]) -> Finding:
     rejecters = list(dict.fromkeys(_rejecters(own, diagnoses)))
     guilty = shapes.name(nodes) if nodes else ""
     subject = Subject(group, where, what, names, guilty, hits, diagnoses, rejecters)
+    subject = subject._replace(instead=shapes.name(instead) if instead else "")
     blocks = tuple(
         dict.fromkeys(Block(g.sources, g.destinations, g.both_ways, g.where, g.tests) for g in own)
     )
+    telling = max(looked, key=lambda look: _weight(look.diagnosis), default=None)
     mending = mend(matrix, cause, group, tests, blocks, diagnoses)
     return Finding(
         identifier="",
@@ -111,13 +122,28 @@ def _finding(matrix: Matrix, shapes: Shapes, parts: Sequence[Part]) -> Finding:
         cells=sum(g.cells for g in own),
         nodes=tuple(nodes),
         evidence=tuple(evidence(matrix, own, diagnoses)),
-        diagnosis=diagnoses[0] if diagnoses else None,
-        sample=(looked[0].source, looked[0].destination) if looked else _sample(group),
+        diagnosis=None if telling is None else telling.diagnosis,
+        sample=_sample(group) if telling is None else (telling.source, telling.destination),
         changes=mending.changes,
         requests=mending.requests,
         advice=mending.advice,
         unknown=tuple(_unknown(cause, diagnoses, mending)),
     )
+
+
+def _weight(diagnosis: Diagnosis) -> tuple[bool, bool, bool]:
+    """How much of the finding's cause one look tells."""
+    return (
+        any(hit.rule.sure for hit in diagnosis.hits),
+        diagnosis.kernel is not None,
+        diagnosis.path is not None and bool(diagnosis.path.routers),
+    )
+
+
+def _instead(matrix: Matrix, group: Group, astray: Mapping[int, set[str]]) -> list[int]:
+    """The nodes that got what these sources sent to others."""
+    senders = {address for s in group.sources for address in matrix.nodes[s].addresses}
+    return [node for node, by in astray.items() if by & senders]
 
 
 def _sample(group: Group) -> tuple[int, int]:

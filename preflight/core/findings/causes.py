@@ -59,6 +59,7 @@ def _alike(
         if _one_cause(shapes, *pair, diagnoses.get(i, ()), diagnoses.get(j, ())):
             yield i, j
     yield from _partitions(shapes, groups)
+    yield from _masked(shapes, groups, diagnoses)
 
 
 def identities(diagnosis: Diagnosis) -> Iterator[Identity]:
@@ -192,3 +193,19 @@ def _partitions(shapes: Shapes, groups: Sequence[Group]) -> Iterator[tuple[int, 
     for positions in alike.values():
         if len(positions) > 1 and shapes.partition([groups[i] for i in positions]):
             yield from ((positions[0], i) for i in positions[1:])
+
+
+def _masked(
+    shapes: Shapes, groups: Sequence[Group], diagnoses: Mapping[int, Sequence[Diagnosis]]
+) -> Iterator[tuple[int, int]]:
+    """Parts of one block on the path that cells with another fault cut to pieces."""
+    alike: dict[Identity, list[int]] = {}
+    for i, group in enumerate(groups[:_COMPARED]):
+        kind = group.kind
+        if kind.verdict in _BAD and kind.place is Place.PATH:
+            alike.setdefault((*kind, group.tests), []).append(i)
+    for positions in alike.values():
+        for i, j in combinations(positions, 2):
+            sizes = {d.size for n in (i, j) for d in diagnoses.get(n, ()) if d.size is not None}
+            if len(sizes) < 2 and shapes.full_block([groups[i], groups[j]]):
+                yield i, j

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from preflight.core.diagnosis.conclusions import Diagnosis, Rewrite, RewrittenField
@@ -14,7 +14,8 @@ from preflight.core.findings.firewalls import mend
 from preflight.core.findings.model import Block, Change
 from preflight.core.findings.remedy import Remedy, outgoing
 from preflight.core.groups import FamilyProbe
-from preflight.core.model import Node, Probe
+from preflight.core.matrix import Matrix
+from preflight.core.model import Node, Probe, Verdict
 from preflight.core.naming import Naming
 
 _INCOMING = ("input", "prerouting", "ingress")
@@ -23,13 +24,35 @@ _PORT = re.compile(r"\b(dport|sport) (\d+)\b")
 
 
 class Facts(NamedTuple):
-    """What of a finding decides on its change."""
+    """What of a finding decides on its change.
+
+    `is_shut` says of a source and a destination whether a test of theirs was planned and is not
+    open: what another fault hides may well come to the same rule once that is mended.
+    """
 
     nodes: Sequence[Node]
     probes: Sequence[Probe]
     tests: tuple[FamilyProbe, ...]
     blocks: tuple[Block, ...]
     diagnoses: Sequence[Diagnosis]
+    is_shut: Callable[[int, int, FamilyProbe], bool]
+
+    @classmethod
+    def of(
+        cls,
+        matrix: Matrix,
+        tests: tuple[FamilyProbe, ...],
+        blocks: tuple[Block, ...],
+        diagnoses: Sequence[Diagnosis],
+    ) -> Facts:
+        """What is known of a finding in `matrix`."""
+
+        def is_shut(source: int, destination: int, test: FamilyProbe) -> bool:
+            family = matrix.families.index(test.family)
+            outcome = matrix.outcome(matrix.index(family, test.probe, source, destination))
+            return outcome is not None and outcome.verdict is not Verdict.OPEN
+
+        return cls(matrix.nodes, matrix.probes, tests, blocks, diagnoses, is_shut)
 
 
 def changes(facts: Facts) -> Remedy:
@@ -120,7 +143,9 @@ def _sends(facts: Facts, hit: RuleHit) -> bool:
 
 
 def _peers(facts: Facts, node: int, test: FamilyProbe, *, as_source: bool) -> set[int]:
-    """The other ends of the finding's pairs in which `node` is the source, or the destination."""
+    """Whom `node` must talk to as the source, or the destination, of a pair: the other ends of the
+    finding's pairs, and of pairs that are shut for another reason.
+    """
     cluster, peers = facts.nodes[node].cluster, set()
     for block in facts.blocks:
         if block.tests and test not in block.tests:
@@ -132,6 +157,9 @@ def _peers(facts: Facts, node: int, test: FamilyProbe, *, as_source: bool) -> se
             here, there = (sources, destinations) if as_source else (destinations, sources)
             if node in here:
                 peers |= {p for p in there if facts.nodes[p].cluster == cluster}
+    if peers:
+        ends = ((node, p) if as_source else (p, node) for p in range(len(facts.nodes)))
+        peers |= {s + d - node for s, d in ends if s != d and facts.is_shut(s, d, test)}
     return peers - {node}
 
 

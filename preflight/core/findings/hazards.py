@@ -11,6 +11,8 @@ from preflight.core.model import Node, Severity, family_of
 from preflight.core.naming import Naming
 from preflight.core.terms import listed
 
+_SHOWN = 3
+
 Sources = Mapping[tuple[int, str], set[int]]  # source, address that was seen -> destinations
 
 
@@ -60,41 +62,47 @@ def translated(
 ) -> Iterator[Finding]:
     """Nodes whose tunnel packets do not come from their address in the inventory."""
     naming = Naming(matrix.nodes)
-    for (node, address), destinations in sorted(sources.items()):
-        name, own = matrix.nodes[node].name, _own(matrix.nodes[node], address)
-        by = naming.name(sum(1 << d for d in destinations))
+    alike: dict[tuple[bool | None, str], list[int]] = {}
+    for node, address in sorted(sources):
         diagnosis = looks.get((node, address))
-        on_path = diagnosis is not None and any(
+        rewritten = diagnosis is not None and any(
             rewrite.field is RewrittenField.SOURCE for rewrite in diagnosis.rewrites
         )
-        evidence = [f"seen so by {by}"]
+        told = None if diagnosis is None else rewritten
+        key = (told, address)
+        alike.setdefault(key, []).append(node)
+    for (on_path, address), nodes in alike.items():
+        first = nodes[0]
+        who = naming.name(sum(1 << n for n in nodes))
+        seen_by = set().union(*(sources[n, address] for n in nodes))
+        by = naming.name(sum(1 << d for d in seen_by))
+        own = listed(_own(matrix.nodes[n], address) for n in nodes[:_SHOWN])
         if on_path:
-            evidence.insert(0, f"{own} left {name}, {address} arrived: it is rewritten on the way")
-            title = (
-                f"{name}'s tunnel packets are translated on the path: {address} instead of {own}"
-            )
+            title = f"{who}: tunnel packets are translated on the path, {address} instead of {own}"
+            evidence = [f"{own} left, {address} arrived: it is rewritten on the way"]
             advice = (
                 "Exempt traffic between nodes from source address translation (masquerading): "
                 "firewall rules by source address, and who reads a capture, are misled by it."
             )
         else:
-            if diagnosis is not None:
-                evidence.insert(0, f"they leave {name} with {address}: its kernel picks that")
-            title = f"{name} sends tunnel packets from {address}, not from {own}"
+            title = f"{who} sends tunnel packets from {address}, not from {own}"
+            evidence = []
+            if on_path is False:
+                evidence.append(f"they leave {who} with {address}: its kernel picks that address")
             advice = (
-                f"Firewalls must let {address} pass as well, or {name}'s routes (their `src`) must "
+                f"Firewalls must let {address} pass as well, or {who}'s routes (their `src`) must "
                 f"name {own}; the inventory should hold the Kubernetes InternalIP."
             )
         yield hazard(
             Cause.TRANSLATION,
             Severity.RECOMMENDED,
             title,
-            nodes=(node,),
-            where=f"{name} → {by}",
-            evidence=evidence,
+            nodes=nodes,
+            where=f"{who} → {by}",
+            evidence=[*evidence, f"seen so by {by}"],
             advice=advice,
-            diagnosis=diagnosis,
-            sample=(node, min(destinations)),
+            diagnosis=looks.get((first, address)),
+            sample=(first, min(sources[first, address])),
         )
 
 

@@ -27,6 +27,8 @@ _IN_WORDS: Mapping[Cause, str] = {
     "(tunnelPort) that is not inspected.",
     Cause.RATE_LIMIT: "Take this traffic out of the rate limit, storm control or DoS protection "
     "between these nodes: it carries every pod's packets.",
+    Cause.TRANSLATION: "Look for destination address translation (DNAT, a load balancer, a port "
+    "forwarding) on the path, and exempt traffic between nodes from it.",
     Cause.INTERCEPTED: "Take this traffic out of the proxy or firewall that answers for others.",
     Cause.NOT_LISTENING: "Is Cilium's agent running there (kubectl -n kube-system get pods -o "
     "wide), and does another process or another address have the port?",
@@ -51,7 +53,7 @@ def mend(
     diagnoses: Sequence[Diagnosis],
 ) -> Mending:
     """What to do about one cause. `group` is the most important of its groups."""
-    facts = Facts(matrix.nodes, matrix.probes, tests, blocks, diagnoses)
+    facts = Facts.of(matrix, tests, blocks, diagnoses)
     if cause is Cause.RULE or (cause is Cause.NODE_FIREWALL and any(d.hits for d in diagnoses)):
         return _of(changes(facts))
     if cause is Cause.KERNEL:

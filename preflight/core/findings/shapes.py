@@ -8,12 +8,12 @@ from ipaddress import ip_address, ip_network
 
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
-from preflight.core.model import Family, Leg
+from preflight.core.model import Family, Leg, Verdict
 from preflight.core.naming import Naming, members
 
 Rows = dict[int, int]  # for each source the set of its destinations
 
-_CLASSES = 3  # of two classes, "there and back" says the same in fewer words
+_BETWEEN = 3  # classes; between two, "there and back" says the same in fewer words
 _PREFIXES = {Family.IPV4: (24, 23, 22, 20, 16), Family.IPV6: (64, 56, 48)}
 _LISTED = 4
 
@@ -25,6 +25,7 @@ class Shapes:
         self._matrix = matrix
         self._naming = Naming(matrix.nodes)
         self._planned: dict[FamilyProbe, list[int]] = {}
+        self._opened: dict[FamilyProbe, list[int]] = {}
         self._rows: dict[object, Rows] = {}
 
     def one_way(self, test: FamilyProbe) -> bool:
@@ -98,7 +99,7 @@ class Shapes:
                                               << _bits(family, length), length))  # fmt: skip
                         networks[network] = networks.get(network, 0) | 1 << position
                 found.append((f"/{length} subnet", list(networks.values())))
-        return [(word, sets) for word, sets in found if _CLASSES <= len(sets) < len(nodes)]
+        return [(word, sets) for word, sets in found if 1 < len(sets) < len(nodes)]
 
     def partition(self, groups: Sequence[Group]) -> str | None:
         """Words where the groups are all that was planned between, or inside, classes of nodes."""
@@ -108,11 +109,34 @@ class Shapes:
             own = {node: nodes for nodes in sets for node in members(nodes)}
             every = sum(sets)
             between = {s: planned[s] & every & ~own[s] for s in own}
-            if rows == _clean(between):
+            if len(sets) >= _BETWEEN and rows == _clean(between):
                 return f"between nodes of unlike {word}"
             if rows == _clean({s: planned[s] & own[s] for s in own}):
                 return f"between nodes of the same {word}"
         return None
+
+    def full_block(self, groups: Sequence[Group]) -> bool:
+        """What lies between all their sources and all their destinations is nowhere open."""
+        test = groups[0].tests[0]
+        rows = union(self.rows(group) for group in groups)
+        destinations = 0
+        for row in rows.values():
+            destinations |= row
+        return all(not self._open(test)[s] & destinations & ~row for s, row in rows.items())
+
+    def _open(self, test: FamilyProbe) -> list[int]:
+        """For each source the set of destinations whose cell is open."""
+        if test not in self._opened:
+            family = self._matrix.families.index(test.family)
+            self._opened[test] = [
+                sum(
+                    1 << d
+                    for d, outcome in enumerate(row)
+                    if outcome is not None and outcome.verdict is Verdict.OPEN
+                )
+                for row in self._matrix.grid(family, test.probe)
+            ]
+        return self._opened[test]
 
     # --- words
 

@@ -51,6 +51,7 @@ class Subject(NamedTuple):
     hits: Sequence[RuleHit]
     diagnoses: Sequence[Diagnosis]
     rejecters: Sequence[str]  # addresses or words
+    instead: str = ""  # the nodes that got it, where they were not meant
 
 
 def title(cause: Cause, subject: Subject) -> str:
@@ -75,6 +76,8 @@ def title(cause: Cause, subject: Subject) -> str:
         Cause.INSPECTION: f"{where}: {_inspection(subject)}",
         Cause.RATE_LIMIT: f"{where}: a rate limiter on the path lets only some {what} through",
         Cause.LOSS: f"{where}: {_loss(subject)}",
+        Cause.TRANSLATION: f"{where}: {what} is delivered to {subject.instead} instead: something "
+        "on the path rewrites its destination address",
     }
     return simple.get(cause) or f"{where}: {_network(subject)}"
 
@@ -201,6 +204,8 @@ def _network(subject: Subject) -> str:
     if subject.rejecters and kind.cause is CellCause.REJECTED:
         words = [_rejecter(r) for r in subject.rejecters]
         return f"{text}, refused by {', '.join(words)}"
+    if kind.cause is CellCause.REJECTED:
+        text += ", with an RST in the destination's name"
     path = next((d.path for d in subject.diagnoses if d.path is not None), None)
     return text + hop(path) if path is not None else text
 

@@ -1,0 +1,117 @@
+"""Trace messages, one by one: whose packet it is, where it walked, and where it ended."""
+
+import socket
+import struct
+from typing import Any
+
+import pytest
+
+from preflight.agent.nfnetlink import attribute, nested, number, text
+from preflight.agent.walks import Walks
+
+
+def message(table: str, chain: str, kind: int, verdict: int | None = None, **more: Any) -> bytes:
+    """A trace message; `network` is given for the first of a base chain."""
+    parts = [text(1, table), text(2, chain), number(4, kind), number(6, more.get("id", 7))]
+    if verdict is not None and kind == 1:
+        parts.append(number(16, verdict))
+    elif verdict is not None:
+        parts.append(nested(5, number(1, verdict)))
+    parts.append(attribute(3, struct.pack("!Q", more.get("handle", 1))))
+    if "network" in more:
+        parts += [attribute(8, more["network"]), attribute(9, b"\x10\x00\x17\xc1")]
+    return b"".join(parts)
+
+
+def header(ident: int, protocol: int = 17) -> bytes:
+    return struct.pack("!BBHHHBBH", 0x45, 0, 40, ident, 0, 64, protocol, 0) + bytes(8)
+
+
+OURS = ("preflight_x", "prerouting", 3, 1)
+INET, ACCEPT, CONTINUE = 1, 1, -1
+
+
+@pytest.mark.parametrize(
+    ("verdict", "told"),
+    [(0, "drop"), (2, "stolen"), (3, "queue"), (5 << 16 | 3, "queue"), (1 << 16, "drop")],
+)
+def test_every_end(verdict: int, told: str) -> None:
+    walks = Walks("preflight_x")
+    walks.take(INET, message(*OURS, network=header(5)))
+    walks.take(INET, message("t", "input", 3, verdict, network=header(5), handle=12))
+    assert [(h["verdict"], h["handle"], h["policy"]) for h in walks.hits] == [(told, 12, False)]
+
+
+def test_the_end_by_a_policy() -> None:
+    walks = Walks("preflight_x")
+    walks.take(INET, message(*OURS, network=header(5)))
+    walks.take(INET, message("t", "input", 1, 0, network=header(5), handle=9))
+    assert [(h["verdict"], h["handle"], h["policy"]) for h in walks.hits] == [("drop", 0, True)]
+
+
+@pytest.mark.parametrize("verdict", [ACCEPT, CONTINUE, -2, -3, -4, -5])
+def test_what_is_no_end(verdict: int) -> None:
+    walks = Walks("preflight_x")
+    walks.take(INET, message(*OURS, network=header(5)))
+    walks.take(INET, message("t", "input", 3, verdict, network=header(5)))
+    walks.take(INET, message("t", "input", 1, ACCEPT))
+    walks.take(INET, message("t", "sub", 2, 0))  # the return from a chain is none, whatever it says
+    assert walks.hits == []
+
+
+def test_what_comes_back_from_a_queue_may_end_later() -> None:
+    walks = Walks("preflight_x")
+    walks.take(INET, message(*OURS, network=header(5)))
+    walks.take(INET, message("t", "input", 3, 3, network=header(5)))
+    walks.take(INET, message("u", "input", 1, 0, network=header(5)))
+    assert [h["verdict"] for h in walks.hits] == ["queue", "drop"]
+    assert walks.hits[1]["path"] == [["inet", "t", "input"], ["inet", "u", "input"]]
+
+
+def test_the_number_of_an_earlier_packet() -> None:
+    """The kernel gives a stranger's packet the number that one of ours had."""
+    walks = Walks("preflight_x")
+    walks.take(INET, message(*OURS, network=header(5)))
+    walks.take(INET, message("t", "input", 1, ACCEPT, network=header(5)))
+    walks.take(INET, message("t", "input", 3, 0, network=header(6)))
+    walks.take(INET, message("t", "input", 3, 0))
+    assert walks.hits == []
+    # And one of ours that of another of ours, which had gone further.
+    walks.take(INET, message(*OURS, network=header(7)))
+    walks.take(INET, message("t", "input", 1, ACCEPT, network=header(7)))
+    walks.take(INET, message(*OURS, network=header(8)))
+    walks.take(INET, message("raw", "prerouting", 3, 0, network=header(8)))
+    assert [(h["ident"], h["path"]) for h in walks.hits] == [(8, [["inet", "raw", "prerouting"]])]
+    # And where nothing tells them apart, as with IPv6: the chain of ours that it meets again does.
+    walks = Walks("preflight_x")
+    walks.take(INET, message(*OURS, network=header(0)))
+    walks.take(INET, message("t", "input", 1, ACCEPT, network=header(0)))
+    walks.take(INET, message(*OURS, network=header(0)))
+    walks.take(INET, message("raw", "prerouting", 3, 0, network=header(0)))
+    assert [h["path"] for h in walks.hits] == [[["inet", "raw", "prerouting"]]]
+
+
+def test_a_rewritten_packet_is_told_as_it_was_first_seen() -> None:
+    walks = Walks("preflight_x")
+    first = header(5)[:12] + socket.inet_aton("192.0.2.1") + socket.inet_aton("192.0.2.2")
+    second = header(5)[:12] + socket.inet_aton("10.0.0.1") + socket.inet_aton("10.0.0.9")
+    walks.take(INET, message(*OURS, network=first))
+    walks.take(INET, message("t", "input", 3, 0, network=second))
+    assert [(h["source"], h["destination"]) for h in walks.hits] == [("192.0.2.1", "192.0.2.2")]
+
+
+def test_memory_is_bounded() -> None:
+    walks = Walks("preflight_x")
+    for i in range(20_000):
+        walks.take(INET, message(*OURS, network=header(i), id=i))
+        walks.take(INET, message("t", "input", 3, 3, network=header(i), id=i))
+    assert len(walks.hits) <= 4096
+    assert len(walks._packets) <= 4096
+
+
+@pytest.mark.parametrize("data", [b"", b"\x04", bytes(64), message(*OURS), message("", "", 9, 0)])
+def test_odd_messages_do_no_harm(data: bytes) -> None:
+    walks = Walks("preflight_x")
+    walks.take(INET, data)
+    walks.take(77, message("t", "c", 3, 0, network=b"\x45"))
+    assert walks.hits == []
