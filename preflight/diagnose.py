@@ -11,8 +11,9 @@ from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.plan import shots
 from preflight.core.diagnosis.sizes import SizeSearch
 from preflight.core.diagnosis.trial import Form, Observed, Shot, Trial, observe
+from preflight.core.facts.risk import Risk
 from preflight.core.findings.build import Looked, findings
-from preflight.core.findings.hazards import Sources, numbered, translated
+from preflight.core.findings.hazards import Sources, from_risks, numbered, translated
 from preflight.core.findings.model import Finding
 from preflight.core.findings.split import blamed
 from preflight.core.groups import Group, Kind, groups
@@ -31,6 +32,7 @@ from preflight.core.offsets import tag_offset
 from preflight.core.options import CheckOptions
 from preflight.core.scope import Scope
 from preflight.muster import Progress
+from preflight.readiness import ask
 from preflight.transport import bundle
 
 _FIRST_NUMBER = 0x8000  # of the looks' numbers, which the survey counts from 1
@@ -112,6 +114,14 @@ class Ground(NamedTuple):
     progress: Progress
     sources: Sources  # of tunnel packets that came from an unlisted address
     astray: Mapping[int, set[str]]  # senders of packets that came to a node and were for another
+    mtus: Mapping[tuple[int, Family], int]  # of the nodes' devices
+    suspects: Sequence[int]  # nodes whose first words give cause to ask for facts
+
+    def risks(self) -> list[Risk]:
+        """What the facts of the suspects say."""
+        if not self.suspects or self.chorus.interrupted:
+            return []
+        return ask(self.chorus, self.scope, self.options, self.suspects)
 
     def examiner(self) -> "Examiner":
         """Who makes closer looks here."""
@@ -155,8 +165,12 @@ def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
                 continue
             look = Looked(sample.source, sample.destination, diagnosis)
             looks.setdefault(position, []).append(look)
-    found_out = findings(matrix, bad, looks, ground.astray)
-    return numbered(found_out, list(translated(matrix, ground.sources, seen_from)))
+    found_out = findings(matrix, bad, looks, ground.astray, ground.mtus)
+    hazards = [
+        *from_risks(matrix, ground.risks(), found_out),
+        *translated(matrix, ground.sources, seen_from),
+    ]
+    return numbered(found_out, hazards)
 
 
 def _aliens(matrix: Matrix, ground: Ground) -> Iterator[tuple[tuple[int, str], Sample]]:

@@ -163,6 +163,8 @@ def _makes_sense(hello: Mapping[str, Any]) -> bool:
         and isinstance(hello.get("absent"), list)
         and isinstance(hello.get("mtu"), dict)
         and _numbers(list(hello["mtu"].values()))
+        and isinstance(hello.get("drivers"), list)
+        and all(isinstance(driver, str) for driver in hello["drivers"])
     )
 
 

@@ -17,6 +17,7 @@ from preflight.core.snapshot import Snapshot
 from preflight.interrupt import interruptible
 from preflight.lookout import Lookout
 from preflight.muster import Progress, muster
+from preflight.readiness import causes, warnings
 from preflight.survey import Survey
 from preflight.transport.base import Connector
 from preflight.transport.fleet import Event, Fleet
@@ -54,6 +55,8 @@ def check(
             chorus = Chorus(fleet, names, hellos, stop, lambda who: progress.waiting(list(who)))
             after = options.phase is Phase.AFTER
             lookout = Lookout(extent, chorus, hellos, templates, after=after)
+            for warning in warnings(extent, hellos):
+                progress.note(warning)
             survey = Survey(
                 extent, options, hellos, lookout, lambda text: progress.phase(text, 0), stop.wait
             )
@@ -61,12 +64,15 @@ def check(
             probed = time.monotonic()
             found: Sequence[Finding] = ()
             bad = any(outcome.verdict is not Verdict.OPEN for outcome in matrix.outcomes())
-            if bad or survey.sources or closer is not None:
+            suspects = causes(extent, options, hellos)
+            if bad or survey.sources or suspects or closer is not None:
                 from preflight.diagnose import Ground, diagnose
 
                 ground = Ground(
                     extent, options, chorus, lookout.inert, run, progress, survey.sources,
                     {node: {s[1] for s in some} for node, (_, some) in survey.strays.items()},
+                    {(n, f): h["mtu"].get(f[-1], 0) for n, h in hellos.items() for f in Family},
+                    sorted(hellos) if bad else suspects,
                 )  # fmt: skip
                 found = (closer or diagnose)(matrix, ground)
             diagnosed = time.monotonic()

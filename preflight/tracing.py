@@ -46,4 +46,4 @@ class Tracing:
                 if i in found and test in group.tests and cell.outcome[:4] == group.kind[:4]:
                     look = Looked(cell.source, cell.destination, found[i])
                     looks.setdefault(position, []).append(look)
-        return findings(matrix, bad, looks)
+        return findings(matrix, bad, looks, ground.astray, ground.mtus)

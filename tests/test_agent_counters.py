@@ -74,6 +74,26 @@ def test_queues_of_a_kind_are_summed_and_filters_told_apart() -> None:
     }
 
 
+def link(index: int, name: bytes, *, master: int = 0, on: int = 0) -> tuple[int, bytes]:
+    def attribute(number: int, value: bytes) -> bytes:
+        return struct.pack("=HH", 4 + len(value), number) + value + bytes(-len(value) % 4)
+
+    body = struct.pack("=BxHiII", 0, 1, index, 0, 0) + attribute(3, name + b"\0")
+    if master:
+        body += attribute(10, struct.pack("=i", master))
+    if on:
+        body += attribute(5, struct.pack("=i", on)) + attribute(18, attribute(1, b"vlan\0"))
+    return 16, body
+
+
+def test_who_takes_in_what_comes_by_a_device() -> None:
+    links = [link(1, b"eth0", master=3), link(2, b"eth1"), link(3, b"bond0", master=4),
+             link(4, b"br0"), link(5, b"br0.7", on=4), link(6, b"eth1.8", on=2)]  # fmt: skip
+    assert hooks.takers(links, "eth0") == ["br0", "br0.7"]
+    assert hooks.takers(links, "eth1") == ["eth1", "eth1.8"]
+    assert hooks.takers(links, "br0.7") == ["br0.7"]
+
+
 _PARSERS: list[Callable[[bytes], Any]] = [
     counters.pairs_of_lines,
     counters.lines,
@@ -83,6 +103,8 @@ _PARSERS: list[Callable[[bytes], Any]] = [
     lambda data: counters.queues(netlink.messages(data), {0: "eth0"}),
     lambda data: counters.queues([(36, data)], {0: "eth0"}),
     lambda data: hooks.xdp([(16, data)]),
+    lambda data: hooks.takers([(16, data)], "eth0"),
+    lambda data: hooks.takers(netlink.messages(data), "eth0"),
     lambda data: hooks.policies([(0x13, data)]),
     lambda data: fib.addressed([(20, data)]),
     fib.kind_of,

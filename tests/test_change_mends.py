@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import pytest
 from rulebench import FAR, NEAR, PATIENCE_S, Bench, Worker, bench
+from scenarios import check
 
 from preflight.core.diagnosis import trial
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.trial import Rule, RuleHit
 from preflight.core.findings.change import Facts, changes
-from preflight.core.findings.model import Block, Change
+from preflight.core.findings.model import Block, Cause, Change
 from preflight.core.findings.owners import Manager, owner
 from preflight.core.findings.remedy import Remedy
 from preflight.core.groups import FamilyProbe
@@ -34,7 +35,10 @@ from preflight.core.model import (
     ProbeKind,
     Protocol,
     Severity,
+    Verdict,
 )
+from preflight.core.options import CheckOptions
+from preflight.lab import Lab
 
 pytestmark = [
     pytest.mark.lab,
@@ -572,32 +576,26 @@ def lines_of_files(done: list[Change]) -> Iterator[str]:
 FIREWALLD = (
     Case("what no zone allows", "", wide=True),
     Case("what no zone allows, IPv6", "", v6=True, wide=True),
-    Case("health", "", HEALTH),
     Case("a zone that drops", "firewall-cmd --zone=k8s-nodes --add-source=10.77.0.0/24", wide=True),
     Case("a rich rule", "firewall-cmd --zone=public --add-rich-rule="
          "'rule port port=\"6000-7000\" protocol=\"udp\" drop'", wide=True),
     Case("a rich rule before all others", "firewall-cmd --zone=public --add-rich-rule="
          "'rule priority=\"-5\" port port=\"4240\" protocol=\"tcp\" drop'", HEALTH),
-    Case("the well-known mistake",
-         "firewall-cmd --zone=public --add-icmp-block=echo-request", ECHO),
-    Case("the well-known mistake, IPv6",
-         "firewall-cmd --zone=public --add-icmp-block=echo-request", ECHO, v6=True),
+    Case("the well-known mistake", "firewall-cmd --zone=public --add-icmp-block=echo-request",
+         ECHO),
     Case("a direct rule",
          "firewall-cmd --direct --add-rule ipv4 filter INPUT 0 -p udp --dport 6000:7000 -j DROP\n"
          "firewall-cmd --zone=trusted --add-source=10.77.0.0/24", wide=True),
     Case("a policy for what the node sends",
-         "firewall-cmd --zone=trusted --add-interface=eth0\n"
          "firewall-cmd --policy=out --add-ingress-zone=HOST\n"
          "firewall-cmd --policy=out --add-egress-zone=ANY", near=True, wide=True),
 )  # fmt: skip
+# A zone and a policy that wait to be used, as firewall-cmd --permanent writes them.
 _SETTINGS = """
-firewall-offline-cmd -q --new-zone=k8s-nodes
-firewall-offline-cmd -q --zone=k8s-nodes --set-target=DROP
-firewall-offline-cmd -q --new-policy=out
-firewall-offline-cmd -q --policy=out --set-target=DROP
+echo '<zone target="DROP"/>' >/etc/firewalld/zones/k8s-nodes.xml
+mkdir -p /etc/firewalld/policies
+echo '<policy target="DROP"/>' >/etc/firewalld/policies/out.xml
 """
-
-
 WITH_IPTABLES = ("what no zone allows", "a rich rule", "a direct rule",
                  "a policy for what the node sends")  # fmt: skip
 WITH_BACKEND = [
@@ -636,15 +634,15 @@ def test_firewalld(firewalld: Callable[[bool], tuple[Bench, House]], case: Case)
         _, beyond = firewalld(False)
         beyond(f"firewall-cmd --zone=trusted --add-source={NEAR[0]}")
     inside(case.ruleset)
-    try:
-        done, rule = housed(on, case, inside)
-        if case.name != "a direct rule":  # which the nftables backend gives to iptables
-            assert owner(rule).manager is Manager.FIREWALLD
-            assert {change.tool for change in done} == {"firewalld"}
-    finally:
-        inside("firewall-cmd --reload")
-        if case.near:
-            beyond("firewall-cmd --reload")
+    done, rule = housed(on, case, inside)
+    if case.name != "a direct rule":  # which the nftables backend gives to iptables
+        assert owner(rule).manager is Manager.FIREWALLD
+        assert {change.tool for change in done} == {"firewalld"}
+    for command in (*(c for change in done for c in change.commands), *case.ruleset.splitlines()):
+        if " --add-" in command and "mistake" not in case.name:
+            inside(command.replace(" --add-", " --remove-"))
+    if case.near:
+        beyond(f"firewall-cmd --zone=trusted --remove-source={NEAR[0]}")
 
 
 @needs_firewalld
@@ -658,3 +656,27 @@ def test_what_firewalld_is_told_lasts(firewalld: Callable[[bool], tuple[Bench, H
             inside(command)
     inside("firewall-cmd --reload")
     assert passes(on, case)
+
+
+# --- the whole way -------------------------------------------------------------------------------
+
+
+def test_the_matrix_turns_green(lab4: Lab) -> None:
+    """Faults in three nodes, one of which hides another's; every suggested command; open."""
+    lab4.nft(
+        "n3",
+        "table inet filter {\nchain input {\ntype filter hook input priority 0; policy drop;\n"
+        "ct state established accept\niif lo accept\nmeta l4proto icmpv6 accept\n}\n}\n",
+    )
+    lab4.nft("n1", chain("inet", "output", 'tcp dport 4240 drop comment "corp baseline"'))
+    lab4.run("n4", "sh", "-ec", "iptables -N CORP; iptables -A INPUT -j CORP\n"
+             "iptables -A CORP -p udp --dport 6081 -j REJECT")  # fmt: skip
+    before = check(lab4, CheckOptions())
+    assert {f.cause for f in before.findings} == {Cause.RULE}
+    for finding in before.findings:
+        for change in finding.changes:
+            for command in change.commands:
+                lab4.run(change.node, "sh", "-ec", command)
+    after = check(lab4, CheckOptions())
+    assert {cell.outcome.verdict for cell in after.matrix.cells()} == {Verdict.OPEN}
+    assert list(after.findings) == []

@@ -242,7 +242,8 @@ _KEYS = st.text(max_size=5) | st.sampled_from(
         "net.ipv4.conf.eth0.rp_filter", "net.ipv4.icmp_ratemask", "net.ipv6.icmp.ratemask",
         "net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_count",
         "ip route get 10.0.0.2 from 10.0.0.1 iif eth0", "ip -d link show eth0", "IcmpInEchos",
-        "ip xfrm policy list dir in", "XfrmInNoPols", "net.ipv4.conf.\x1b[2J.rp_filter",
+        "ip xfrm policy list dir in", "XfrmInNoPols", "above eth0",
+        "net.ipv4.conf.\x1b[2J.rp_filter",
     ]
 )  # fmt: skip
 _MAPS = st.dictionaries(_KEYS, _JUNK, max_size=8)
@@ -303,6 +304,15 @@ def test_only_the_device_that_they_came_in_by_counts_where_it_is_known() -> None
     assert changes(reverse_path("", eth0__5=0, eth1=1, all=0)) == [
         ("net.ipv4.conf.eth1.rp_filter", "1", "2")
     ]
+
+
+def test_a_bridge_takes_in_for_its_port() -> None:
+    facts = Facts({}, {"TcpExtIPReversePathFilter": 0}, {"TcpExtIPReversePathFilter": LOST})
+    facts.settings |= {"net.ipv4.conf.br0.rp_filter": 1, _NAME: 0, f"above {DEVICE}": "br0 br0.7"}
+    found = ask(facts, Stage.TAKE_IN, Family.IPV4, Protocol.UDP)
+    assert changes(found) == [("net.ipv4.conf.br0.rp_filter", "1", "2")]
+    facts.settings |= {"net.ipv4.conf.br0.rp_filter": 0, _NAME: 1}
+    assert ask(facts, Stage.TAKE_IN, Family.IPV4, Protocol.UDP) is None
 
 
 def test_all_and_default_are_no_devices() -> None:

@@ -58,6 +58,7 @@ class Fault:
     says: tuple[str, ...] = ()  # in the evidence
     device: str = "v0"
     at_least: int = COUNT  # so many are lost
+    devices: tuple[str, ...] = ("v0", "w0")  # that are asked for
 
     @property
     def ends(self) -> tuple[str, str]:
@@ -92,7 +93,7 @@ def measure(
     own, peer = fault.ends if fault.node == "a" else fault.ends[::-1]
     send = send or (lambda packets: bed.send("a", packets))
     with (
-        bed.account(fault.node, pairs=[(own, peer)], devices=["v0", "w0"], idle=False) as account,
+        bed.account(fault.node, pairs=[(own, peer)], devices=fault.devices, idle=False) as account,
         bed.watch(fault.node, fault.protocol, v6=fault.v6, device=fault.device) as seen,
     ):
         assert account.trouble == ""
@@ -199,6 +200,19 @@ def ipv6_disabled(bed: Bed) -> None:
     bed.ip("a", f"neighbour add fd55::2 lladdr {bed.mac('b', 'v0')} dev v0")
 
 
+def bridged(bed: Bed) -> None:
+    """b's address is on a bridge with v0 in it; v0's own filter is off, and would not count."""
+    for command in (
+        f"link add br0 address {bed.mac('b', 'v0')} type bridge", "link set br0 up",
+        "address del 10.9.0.2/24 dev v0", "link set v0 master br0",
+        "address add 10.9.0.2/24 dev br0",
+    ):  # fmt: skip
+        bed.ip("b", command)
+    bed.ip("a", "address add 10.77.0.1/32 dev v0")
+    bed.ip("b", "route add 10.77.0.0/24 dev w0")
+    bed.sysctl("b", "net.ipv4.conf.br0.rp_filter", 1)
+
+
 def answers_elsewhere(bed: Bed) -> None:
     """b answers by its second device, and a's reverse path filter there is strict."""
     bed.ip("b", "route add 10.9.0.1/32 dev w0")
@@ -247,6 +261,11 @@ _FAULTS = [
         answers_elsewhere, TAKE_ANSWER_IN, "icmp", device="w0",
         mended={"net.ipv4.conf.w0.rp_filter": "0"},
         says=("`ip -4 address show dev w0` shows no address: there, loose is as strict",),
+    ),
+    Fault(
+        "rp_filter of a bridge, whose port they come in by", Reason.RP_FILTER, bridged, TAKE_IN,
+        source="10.77.0.1", devices=("v0", "br0"),
+        mended={"net.ipv4.conf.br0.rp_filter": "2"},
     ),
     Fault(
         "not this node's address", Reason.NOT_LOCAL, elsewhere(), TAKE_IN,

@@ -1,9 +1,10 @@
-"""What else may stand in a packet's way: XDP programs on devices, and IPsec policies.
+"""What else a packet meets on its way in and out: devices on devices, XDP programs, IPsec policies.
 
-Told under the command that shows it.
+Programs and policies are told under the command that shows them.
 """
 
 from preflight.agent.netlink import RTM_GETLINK, RTM_NEWLINK, Netlink, attributes
+from preflight.agent.taps import IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, stacks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 NETLINK_XFRM = 6
 XFRM_MSG_NEWPOLICY, XFRM_MSG_GETPOLICY = 0x13, 0x15
-IFLA_IFNAME, IFLA_XDP, IFLA_XDP_ATTACHED = 3, 43, 2
+IFLA_XDP, IFLA_XDP_ATTACHED = 43, 2
 _XDP = {1: "xdp", 2: "xdpgeneric", 3: "xdpoffload", 4: "xdp"}  # as `ip link` calls them
 _DIRECTIONS = ("in", "out", "fwd")
 # Of struct xfrm_userpolicy_info: after a selector, two sets of limits, a priority and an index.
@@ -22,12 +23,18 @@ _POLICY_ID = 64  # struct xfrm_userpolicy_id, empty in a request for all
 def read(devices: "Sequence[str]") -> "dict[str, int | str]":
     """The kinds of XDP programs on `devices`, and how many IPsec policies there are.
 
-    What there is none of, or what cannot be read, is left out.
+    What there is none of, or what cannot be read, is left out. `above eth0` are the devices that
+    take in what comes by eth0, where that is not eth0 alone.
     """
     out: dict[str, int | str] = {}
-    for device, kind in xdp(_dump(0, RTM_GETLINK, 16)).items():
+    links = _dump(0, RTM_GETLINK, 16)
+    for device, kind in xdp(links).items():
         if device in devices:
             out["ip -d link show " + device] = kind
+    for device in devices:
+        above = takers(links, device)
+        if above != [device]:
+            out["above " + device] = " ".join(above)
     for direction, count in policies(_dump(NETLINK_XFRM, XFRM_MSG_GETPOLICY, _POLICY_ID)).items():
         out["ip xfrm policy list dir " + direction] = count
     return out
@@ -37,12 +44,42 @@ def xdp(messages: "list[tuple[int, bytes]]") -> "dict[str, str]":
     """How XDP is attached, by device, from RTM_NEWLINK messages."""
     out = {}
     for number, body in messages:
-        found = attributes(body[16:])
+        found = _attributes(body)
         kind = attributes(found.get(IFLA_XDP, b"")).get(IFLA_XDP_ATTACHED, b"\0")
         if number == RTM_NEWLINK and kind[:1] and kind[0] in _XDP:
-            name = found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
-            out[name] = _XDP[kind[0]]
+            out[_name(found)] = _XDP[kind[0]]
     return out
+
+
+def takers(messages: "list[tuple[int, bytes]]", device: str) -> "list[str]":
+    """The devices whose IP layer takes in what comes by `device`, from RTM_NEWLINK messages.
+
+    A bridge, a bond or a VRF takes in all for its ports; a VLAN or a macvlan its own part.
+    """
+    links = [body for number, body in messages if number == RTM_NEWLINK and _is_link(body)]
+    enslaved = {
+        _name(found) for found in map(_attributes, links) if any(found.get(IFLA_MASTER, b""))
+    }
+    pairs = stacks([(RTM_NEWLINK, body) for body in links])
+    way = [device]
+    for lower in way:  # which grows meanwhile
+        way += [upper for upper, low in pairs if low == lower and upper not in way]
+    return [one for one in way if one not in enslaved]
+
+
+def _is_link(body: bytes) -> bool:
+    found = _attributes(body)
+    return len(body) >= 16 and all(
+        len(found.get(n, bytes(4))) == 4 for n in (IFLA_MASTER, IFLA_LINK)
+    )
+
+
+def _attributes(body: bytes) -> "dict[int, bytes]":
+    return attributes(body[16:])
+
+
+def _name(found: "dict[int, bytes]") -> str:
+    return found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
 
 
 def policies(messages: "list[tuple[int, bytes]]") -> "dict[str, int]":

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _LISTEN = b"0A"  # TCP_LISTEN of include/net/tcp_states.h, as /proc spells it
 _LISTEN_BIT = 1 << 10
 _MAX_READ = 1 << 24
+_MOST_BELOW = 8  # a bridge may have a port for each of a hundred containers
 _UDP_TABLES = ((4, ""), (6, "6"))
 _SOCK_DIAG_BY_FAMILY = 20  # linux/sock_diag.h
 
@@ -162,3 +163,24 @@ def addresses() -> "dict[bytes, int]":
         return netlink.addresses()
     finally:
         netlink.close()
+
+
+def drivers(device: str) -> "list[str]":
+    """The drivers of the network cards that a device sends through, from sysfs; none for virtual
+    ones.
+    """
+    found = set()
+    devices = [device]
+    for name in devices:  # which grows meanwhile
+        folder = "/sys/class/net/" + name
+        try:
+            found.add(posix.readlink(folder + "/device/driver").rpartition("/")[2])
+        except OSError:
+            pass
+        try:
+            entries = posix.listdir(folder)
+        except OSError:
+            continue
+        below = [entry[6:] for entry in entries if entry.startswith("lower_")]
+        devices += [lower for lower in below[:_MOST_BELOW] if lower not in devices]
+    return sorted(found)

@@ -88,14 +88,13 @@ class Agent:
         except PermissionError:
             hello["state"] = "no-privilege"
             return hello
-        packed = {_packed(f, a): a for f, a in self._own.items()}
         here = host.addresses()
-        hello["absent"] = [address for a, address in packed.items() if a not in here]
-        hello["mtu"] = {
-            str(family): self._routes.mtu(here[_packed(family, address)])
-            for family, address in self._own.items()
-            if _packed(family, address) in here
-        }
+        packed = self._packed_own()
+        hello["absent"] = [a for family, a in self._own.items() if packed[family] not in here]
+        devices = {f: here[p] for f, p in packed.items() if p in here}
+        hello["mtu"] = {str(f): self._routes.mtu(device) for f, device in devices.items()}
+        names = {socket.if_indextoname(device) for device in devices.values()}
+        hello["drivers"] = sorted({driver for name in names for driver in host.drivers(name)})
         udp, tcp = host.udp_sockets(), host.listeners()
         wanted = {"udp": set(self._offsets), "tcp": set(setup["tcp"])}
         hello["udp"] = host.ports(udp, wanted["udp"])
@@ -106,6 +105,9 @@ class Agent:
         }
         hello["echo_ignored"] = host.echo_ignored()
         return hello
+
+    def _packed_own(self) -> "dict[int, bytes]":
+        return {family: _packed(family, address) for family, address in self._own.items()}
 
     def _open(self, setup: "dict[str, Any]") -> None:
         tag, ident = run_tag(self._key), run_ident(self._key)

@@ -110,14 +110,14 @@ def of_devices(name: str, case: Case) -> dict[str, int]:
     By device, as sysctl(8) spells it.
     """
     before, _, after = name.partition("*")
-    wanted = case.device.replace(".", "/")
+    wanted = {device.replace(".", "/") for device in case.takers}
     found = {}
     for full, value in sorted(case.end.settings.items()):
         device = full.removeprefix(before).removesuffix(after)
         number = count_of(value)
         if f"{before}{device}{after}" != full or number is None or not device.isprintable():
             continue
-        if device not in ("", "all", "default") and wanted in ("", device):
+        if device not in ("", "all", "default") and (not wanted or device in wanted):
             found[device] = number
     return found
 
@@ -205,8 +205,8 @@ class Attached:
         for question, answer in sorted(case.end.settings.items()):
             if not answer or not fnmatchcase(question, self.question) or not question.isprintable():
                 continue
-            elsewhere = "*" in self.question and not question.endswith(f" {case.device}")
-            if not case.device or not elsewhere:
+            device = question.rpartition(" ")[2]
+            if "*" not in self.question or not case.devices or device in case.devices:
                 return Word(True, f"`{question}` shows {self.words}: {_shown(answer)}")
         return None
 
@@ -254,7 +254,7 @@ class Way:
             to, sender = words[3], words[5]
             if case.source and (to, sender) != asked:
                 continue
-            if incoming and case.device and words[7] != case.device:
+            if incoming and case.takers and words[7] not in case.takers:
                 continue
             if (":" in to) == (case.family is Family.IPV6) and question.isprintable():
                 yield question, str(answer)

@@ -96,7 +96,7 @@ class SizeSearch:
             source_ports=ports,
             form=first.form,
         )
-        search._some_accepted = bool(observed.seen.get("accepted"))  # noqa: SLF001 - our own
+        search._some_accepted = bool(observed.seen.get("accepted"))
         return search
 
     def next_shots(self, observed: Observed | None) -> tuple[Shot, ...]:

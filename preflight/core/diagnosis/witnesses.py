@@ -6,7 +6,7 @@ What comes from a node is not believed to have the form it should have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, Protocol
@@ -40,6 +40,22 @@ class Case:
     source: str  # address of the lost packets' sender, on whichever leg; empty: not known
     destination: str
     end: End
+
+    @property
+    def takers(self) -> frozenset[str]:
+        """The devices whose IP layer may have taken the lost ones in; empty: not known.
+
+        A bridge does it for its ports, a VLAN for its part of what comes in.
+        """
+        if not self.device:
+            return frozenset()
+        above = self.end.settings.get(f"above {self.device}")
+        return frozenset(above.split(" ") if isinstance(above, str) and above else [self.device])
+
+    @property
+    def devices(self) -> frozenset[str]:
+        """All that the lost ones came through; empty: not known."""
+        return self.takers | {self.device} if self.device else frozenset()
 
 
 class Word(NamedTuple):
@@ -78,7 +94,7 @@ class Rise:
             return None
         told = "did not move" if before == 0 else f"rose by {before:,}"
         moved = case.end.moved
-        names = [n for name in self.names for n in _most(name, moved, case.device)]
+        names = [n for name in self.names for n in _most(name, moved, case.devices)]
         return Word(
             True,
             f"{_risen(names, moved)}{_against(self.but, moved)} while {case.lost:,} of "
@@ -87,14 +103,14 @@ class Rise:
         )
 
     def _sum(self, case: Case, counts: Mapping[str, Any]) -> int | None:
-        known = [n for name in self.names for n in _most(name, counts, case.device)]
+        known = [n for name in self.names for n in _most(name, counts, case.devices)]
         if not known:
             return None
         less = sum(count_of(counts.get(n)) or 0 for n in self.but)
         return sum(count_of(counts[n]) or 0 for n in known) - less
 
 
-def _most(name: str, counts: Mapping[str, Any], device: str) -> list[str]:
+def _most(name: str, counts: Mapping[str, Any], devices: Collection[str]) -> list[str]:
     """The counter that a name stands for: none, or one."""
     if "*" not in name:
         return [name] if count_of(counts.get(name)) is not None else []
@@ -104,7 +120,7 @@ def _most(name: str, counts: Mapping[str, Any], device: str) -> list[str]:
         if fnmatchcase(n, name)
         and n.isprintable()
         and count_of(counts[n]) is not None
-        and (not device or n.partition(" ")[0] == device)
+        and (not devices or n.partition(" ")[0] in devices)
     ]
     return [max(fitting, key=lambda n: (counts[n], n))] if fitting else []
 

@@ -17,7 +17,7 @@ from preflight.core.findings.split import culprit, split
 from preflight.core.findings.titles import Subject, title
 from preflight.core.groups import Group
 from preflight.core.matrix import Matrix
-from preflight.core.model import Place, Severity, Verdict
+from preflight.core.model import Family, Place, Severity, Verdict
 from preflight.core.terms import traffics
 
 _WORST_FIRST = (Verdict.BLOCKED, Verdict.LOSSY, Verdict.CLOSED, Verdict.UNKNOWN)
@@ -36,17 +36,19 @@ def findings(
     groups: Sequence[Group],
     looks: Mapping[int, Sequence[Looked]] | None = None,
     astray: Mapping[int, set[str]] | None = None,
+    mtus: Mapping[tuple[int, Family], int] | None = None,
 ) -> list[Finding]:
     """The fewest statements that explain every cell that is not open, what matters most first.
 
     `groups` are `core.groups.groups` of the matrix; `looks` go by a group's position; `astray`
-    are the senders of packets that came to a node and were meant for another, by that node.
+    are the senders of packets that came to a node and were meant for another, by that node;
+    `mtus` those of the nodes' devices.
     """
     shapes = Shapes(matrix)
     parts = list(_split(matrix, shapes, groups, looks or {}))
     diagnoses = {i: [look.diagnosis for look in own] for i, (_, own) in enumerate(parts) if own}
     found = [
-        _finding(matrix, shapes, [parts[i] for i in positions], astray or {})
+        _finding(matrix, shapes, [parts[i] for i in positions], astray or {}, mtus or {})
         for positions in causes(matrix, [group for group, _ in parts], diagnoses)
     ]
     found.sort(key=_importance)
@@ -81,7 +83,11 @@ def _split(
 
 
 def _finding(
-    matrix: Matrix, shapes: Shapes, parts: Sequence[Part], astray: Mapping[int, set[str]]
+    matrix: Matrix,
+    shapes: Shapes,
+    parts: Sequence[Part],
+    astray: Mapping[int, set[str]],
+    mtus: Mapping[tuple[int, Family], int],
 ) -> Finding:
     parts = sorted(parts, key=lambda part: _rank(part[0]))
     own = [group for group, _ in parts]
@@ -104,11 +110,15 @@ def _finding(
     guilty = shapes.name(nodes) if nodes else ""
     subject = Subject(group, where, what, names, guilty, hits, diagnoses, rejecters)
     subject = subject._replace(instead=shapes.name(instead) if instead else "")
+    small = _small_devices(own, mtus) if cause is Cause.SIZE else {}
+    if small:
+        nodes = sorted(small)
+        subject = subject._replace(guilty=shapes.name(nodes), small=min(small.values()))
     blocks = tuple(
         dict.fromkeys(Block(g.sources, g.destinations, g.both_ways, g.where, g.tests) for g in own)
     )
     telling = max(looked, key=lambda look: _weight(look.diagnosis), default=None)
-    mending = mend(matrix, cause, group, tests, blocks, diagnoses)
+    mending = mend(matrix, cause, group, tests, blocks, diagnoses, small)
     return Finding(
         identifier="",
         cause=cause,
@@ -129,6 +139,21 @@ def _finding(
         advice=mending.advice,
         unknown=tuple(_unknown(cause, diagnoses, mending)),
     )
+
+
+def _small_devices(
+    groups: Sequence[Group], mtus: Mapping[tuple[int, Family], int]
+) -> dict[int, int]:
+    """The destinations that take less than all their sources send, with their MTU."""
+    small = {}
+    for group in groups:
+        for family in {test.family for test in group.tests}:
+            sends = [mtus.get((s, family), 0) for s in group.sources]
+            takes = [mtus.get((d, family), 0) for d in group.destinations]
+            if group.both_ways or not all(sends) or not all(takes) or max(takes) >= min(sends):
+                return {}
+            small.update(zip(group.destinations, takes, strict=True))
+    return small
 
 
 def _weight(diagnosis: Diagnosis) -> tuple[bool, bool, bool]:

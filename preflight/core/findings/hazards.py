@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from preflight.core.diagnosis.conclusions import Diagnosis, RewrittenField
+from preflight.core.facts.risk import Risk, RiskKey
 from preflight.core.findings.model import Cause, Change, Finding
 from preflight.core.matrix import Matrix
 from preflight.core.model import Node, Severity, family_of
@@ -103,6 +104,47 @@ def translated(
             advice=advice,
             diagnosis=looks.get((first, address)),
             sample=(first, min(sources[first, address])),
+        )
+
+
+TOLD = frozenset(
+    {
+        RiskKey.TUNNEL_PORT,
+        RiskKey.HEALTH_PORT,
+        RiskKey.TUNNEL_OFFLOAD,
+        RiskKey.CHECKSUM_OFFLOAD,
+        RiskKey.MTU_DIFFERS,
+        RiskKey.ROUTE_MTU,
+        RiskKey.CONNTRACK_FULL,
+        RiskKey.NEIGHBOURS_FULL,
+        RiskKey.KERNEL_TOO_OLD,
+    }
+)
+"""What a check tells: no cell shows it, or not yet. The rest is `preflight node`'s."""
+
+_BY_SIZE = (RiskKey.MTU_DIFFERS, RiskKey.ROUTE_MTU)
+
+
+def from_risks(
+    matrix: Matrix, risks: Sequence[Risk], findings: Sequence[Finding]
+) -> Iterator[Finding]:
+    """What the nodes' facts say, unless a finding tells it already."""
+    size = any(finding.cause is Cause.SIZE for finding in findings)
+    for risk in risks:
+        if size and risk.key in _BY_SIZE:
+            continue
+        yield hazard(
+            Cause.HAZARD,
+            risk.severity,
+            risk.title.removesuffix("."),
+            nodes=risk.nodes,
+            evidence=[*risk.evidence, f"see {risk.source}"] if risk.source else risk.evidence,
+            changes=[
+                Change(matrix.nodes[n].name, "shell", risk.commands, ())
+                for n in risk.nodes
+                if risk.commands
+            ],
+            advice=risk.advice,
         )
 
 

@@ -51,8 +51,12 @@ def mend(
     tests: tuple[FamilyProbe, ...],
     blocks: tuple[Block, ...],
     diagnoses: Sequence[Diagnosis],
+    small: Mapping[int, int],
 ) -> Mending:
-    """What to do about one cause. `group` is the most important of its groups."""
+    """What to do about one cause. `group` is the most important of its groups.
+
+    `small` are the MTUs of destinations that take less than their sources send.
+    """
     facts = Facts.of(matrix, tests, blocks, diagnoses)
     if cause is Cause.RULE or (cause is Cause.NODE_FIREWALL and any(d.hits for d in diagnoses)):
         return _of(changes(facts))
@@ -70,7 +74,7 @@ def mend(
         )
     families: list[Family] = [test.family for test in tests]
     if cause is Cause.SIZE:
-        return _of(advice.for_size(diagnoses, families))
+        return _of(advice.for_size(_at_most(diagnoses, small), families))
     naming = Naming(matrix.nodes)
     who = naming.name(sum(1 << n for n in set(group.sources)))
     if cause is Cause.ROUTE:
@@ -82,6 +86,17 @@ def mend(
     if cause in _BY_THE_NETWORK:
         asked = requests(matrix.nodes, matrix.probes, tests, blocks)
     return Mending(requests=asked, advice=_IN_WORDS.get(cause, ""))
+
+
+def _at_most(diagnoses: Sequence[Diagnosis], small: Mapping[int, int]) -> list[Diagnosis]:
+    """Some drivers take a few bytes more than their device's MTU, which nobody may rely on."""
+    most = min(small.values(), default=0)
+    return [
+        d._replace(size=d.size._replace(largest=min(d.size.largest, most)))
+        if most and d.size is not None
+        else d
+        for d in diagnoses
+    ]
 
 
 def _of(remedy: Remedy) -> Mending:

@@ -51,6 +51,7 @@ class Subject(NamedTuple):
     hits: Sequence[RuleHit]
     diagnoses: Sequence[Diagnosis]
     rejecters: Sequence[str]  # addresses or words
+    small: int = 0  # the smallest MTU of destinations that take less than their sources send
     instead: str = ""  # the nodes that got it, where they were not meant
 
 
@@ -148,6 +149,11 @@ def _size(subject: Subject) -> str:
     size = _first_size(subject.diagnoses)
     if size is None:
         return f"full-size packets of {subject.what} are lost, small ones pass"
+    if subject.small:
+        return (
+            f"full-size packets of {subject.what} are lost: {subject.guilty}'s device has an MTU of "
+            f"{subject.small}, the sources' have {size.device_mtu}"
+        )
     what = f"packets of {subject.what} larger than {size.largest} bytes are lost"
     told = "silently" if size.black_hole else f"as {size.reported_by} says"
     return f"{what}, {told}; the source's device has an MTU of {size.device_mtu}"
