@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from preflight.chorus import Chorus
 from preflight.core.diagnosis.conclude import conclude
 from preflight.core.diagnosis.conclusions import Diagnosis
-from preflight.core.diagnosis.plan import shots
+from preflight.core.diagnosis.plan import SAMPLES, shots
 from preflight.core.diagnosis.sizes import SizeSearch
 from preflight.core.diagnosis.trial import Form, Observed, Shot, Trial, observe
 from preflight.core.facts.risk import Risk
@@ -41,7 +41,6 @@ _SETTLE_S = 0.3  # what counters do without us
 _WAIT_S = 0.7
 _GRACE_S = 5.0
 _BUDGET_S = 4.0  # no round begins after that
-_SAMPLES = 16
 _ALIENS = 4
 _SMALLEST = {Family.IPV4: 100, Family.IPV6: 1280}
 _VERSIONS = {Family.IPV4: 4, Family.IPV6: 6}
@@ -73,7 +72,7 @@ def samples(groups: Sequence[Group], usable: set[int]) -> list[tuple[int, Sample
     def choose(position: int, node: int | None) -> None:
         group = groups[position]
         pairs = [pair for pair in _pairs(group, node) if pair[0] in usable]
-        if pairs and len(chosen) < _SAMPLES:
+        if pairs and len(chosen) < SAMPLES:
             pair = min(pairs, key=lambda pair: (busy[pair[0]], pair[1] not in usable))
             busy[pair[0]] += 1
             test = group.tests[0]

@@ -58,11 +58,12 @@ def gather(
         out.facts[node] = parse(frame, len(nodes))
 
     def frames(which: Sequence[int], wanted: Sequence[Part]) -> dict[int, Mapping[str, Any]]:
-        more = {"libraries": libraries} if wanted and libraries else {}
+        more = {"libraries": bool(wanted and libraries)}
         sent.update(dict.fromkeys(which, time.time()))
         return {n: {**request(nodes, n, probes, wanted, _NUMBER), **more} for n in which}
 
-    chorus.broadcast(asked, bundle.facts(cheap=not libraries and set(parts) <= set(CHEAP)))
+    cheap = not libraries and set(parts) <= set(CHEAP)
+    chorus.broadcast(asked, bundle.facts(cheap=cheap, libraries=libraries))
     out.failed = chorus.ask(frames(asked, parts), "facts", _NUMBER, _LIMIT_S, keep_facts)
     for _ in range(clock_rounds):
         chorus.ask(frames(sorted(out.facts), ()), "facts", _NUMBER, _CLOCK_LIMIT_S, keep)

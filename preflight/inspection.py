@@ -27,9 +27,9 @@ from preflight.errors import UsageError
 from preflight.gather import gather
 from preflight.interrupt import interruptible
 from preflight.muster import Progress, muster
+from preflight.transport import libraries
 from preflight.transport.base import Connector
 from preflight.transport.fleet import Event, Fleet
-from preflight.transport import libraries
 
 _WAKE = -1
 _CLOCK_ROUNDS = 2

@@ -22,10 +22,10 @@ speak frames: one JSON object a line, `t` naming its type.
             what became of each shot
     facts   number, facts, sources, unknown, cpu_us, clock: what is known of the node
 
-A deep look is ordered as a look with taps is: load, deep, ready, go, sent, drain, report. Its number
-is of the looks' and no look of the run may have it. `settle` are seconds in which nothing is sent,
-so that what moves without us is known; `trace` is the run's name where rules are to be traced and
-counters read, else empty; `pcap` asks for the packets. `trials` are those that the node has a part
+A deep look is ordered as a look with taps is: load, deep, ready, go, sent, drain, report. Its
+number is of the looks' and no look of the run may have it. `settle` are seconds in which nothing is
+sent, so that what moves without us is known; `trace` is a name, the run's and the node's, where
+rules are to be traced and counters read, else empty; `pcap` asks for the packets. `trials` are those that the node has a part
 in; both its ends get the same but for `role`, `own` and `far`:
 
     id, source, destination  0 to 255, and the nodes' positions: part of every token
@@ -63,8 +63,8 @@ hexadecimal and at most 256 bytes of it, at most 2,000 of them, in the order the
 
 A `facts` frame comes after the load that brings its readers. `parts` are of network, ports,
 services and firewall; `peers` has by family, 4 and 6, an address or null for each node of the run;
-`udp` and `tcp` are the ports whose holders are wanted; `libraries`, which may be left out, brings
-pyroute2 and psutil as `transport.libraries` packs them. Its answer has each fact by its name in
+`udp` and `tcp` are the ports whose holders are wanted; `libraries` asks to use those that the load
+has brought, where the node can run them. Its answer has each fact by its name in
 `facts`, in the shapes that `core.facts.parse` reads, and where it is from in `sources`; a fact that
 could not be read is in `unknown` instead, with the reason. `cpu_us` is what each cost, `clock` the
 node's time (seconds since the epoch) when it began and when it answered.

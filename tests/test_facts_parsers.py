@@ -3,6 +3,7 @@
 import struct
 import zlib
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from preflight.agent.facts import (
     sockets,
     sysctls,
 )
-from preflight.agent.facts.answer import stack, worth_telling
+from preflight.agent.facts.answer import addresses_worth_telling, stack, worth_telling
 from preflight.agent.netlink import RTM_NEWLINK
 
 
@@ -110,6 +111,17 @@ def test_what_a_way_goes_through() -> None:
     told = [d["name"] for d in worth_telling(devices, {"veth1"})]
     assert "vnet0" not in told
     assert "veth1" in told
+
+
+def test_addresses_for_each_service_do_not_push_out_the_nodes_own() -> None:
+    many = [{"device": "kube-ipvs0", "address": f"10.96.{n // 250}.{n % 250}", "scope": "global"}
+            for n in range(3000)]  # fmt: skip
+    pods = [{"device": f"lxc{n}", "address": f"fe80::{n}", "scope": "link"} for n in range(300)]
+    own = {"device": "eth0", "address": "10.0.0.1", "scope": "global"}
+    told = addresses_worth_telling([*many, *pods, own], ["eth0"])
+    assert told[0] == own
+    assert len(told) == 256
+    assert not any(row["scope"] == "link" for row in told)
 
 
 # --- addresses, ways, rules ----------------------------------------------------------------------
@@ -394,6 +406,16 @@ def test_systemds_version(names: list[str], version: int | None) -> None:
 )
 def test_a_script_that_flushes(script: str, told: bool) -> None:
     assert services.flushes(script) == told
+
+
+def test_a_file_that_is_too_large_is_not_read_in_part(tmp_path: Path) -> None:
+    """What is missing in a table that was cut short would be taken to be free."""
+    path = tmp_path / "udp"
+    with path.open("wb") as file:
+        file.truncate(files._MOST)
+    with pytest.raises(OSError, match="too large"):
+        files.read(str(path))
+    assert files.read(str(path), 10) == bytes(10)
 
 
 def test_settings() -> None:

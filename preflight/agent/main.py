@@ -72,7 +72,7 @@ class Agent:
             elif kind == "facts":
                 from preflight.agent.facts.answer import answer
 
-                self._say(answer(frame))
+                self._say(answer(frame, self._breathe))
 
     # --- the node
 

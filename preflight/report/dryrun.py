@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TextIO
 
+from preflight.core.diagnosis.plan import MOST_SHOTS, SAMPLES
 from preflight.core.model import Connection, Family, Phase, Probe, ProbeKind, Protocol
 from preflight.core.offsets import INNER_FRAME, TUNNEL_HEADER
 from preflight.core.options import CheckOptions
@@ -49,6 +50,11 @@ def _lines(scope: Scope, options: CheckOptions) -> Iterator[str]:
         f"  second look   of cells that are not open alone: at most {again.packets:,} packets, "
         f"about {again.sending_s():.1f} s, UDP in the same flows"
     )
+    if options.diagnose:
+        yield (
+            f"  closer look   at one cell of each finding, {SAMPLES} at most: up to {MOST_SHOTS} "
+            "packets each, with rising TTL, over other source ports and sizes, to other ports"
+        )
     if len(plans) > 1:
         yield f"  in waves      {len(plans)}, {FLOW_WINDOW_S:.0f} s apart"
     window = f"in any {FLOW_WINDOW_S:.0f} s (--max-flows)"

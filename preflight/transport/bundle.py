@@ -10,6 +10,7 @@ import binascii
 import json
 import marshal
 import zlib
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from importlib.util import MAGIC_NUMBER
@@ -192,10 +193,18 @@ def deep() -> dict[str, object]:
     return {"t": "load", "modules": modules(_TAPS + there)}
 
 
-def facts(*, cheap: bool = False) -> dict[str, object]:
-    """The frame that brings what a `facts` frame needs; `cheap`: for the parts in `CHEAP` alone."""
-    names = _FACTS if cheap else _FACTS + _MORE_FACTS
-    return {"t": "load", "modules": [("preflight.agent.facts", _parcel(names))]}
+def facts(
+    *, cheap: bool = False, libraries: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """The frame that brings what a `facts` frame needs.
+
+    `cheap` is for its parts in `CHEAP` alone. With `libraries`, of `transport.libraries`, it may
+    ask for these to be used.
+    """
+    brought = [("preflight.agent.facts", _parcel(_FACTS if cheap else _FACTS + _MORE_FACTS))]
+    if libraries is not None:
+        brought.append(("preflight.agent.facts.parcels", f"PARCELS = {dict(libraries)!r}"))
+    return {"t": "load", "modules": brought}
 
 
 @cache

@@ -1,5 +1,6 @@
 """All facts in one frame. A source that cannot be read costs its own fact, with the reason said."""
 
+import sys
 import time
 
 from preflight.agent.facts import media, modules, owners, routes, routing, sockets, sysctls
@@ -14,13 +15,17 @@ if TYPE_CHECKING:
     Sources = Sequence[tuple[str, Callable[[], Any]]]  # a source's name, and reading it
 
 _GUESTS = ("veth", "tun")  # one for each pod, container or virtual machine
-_PLENTY = 256  # devices told
+_PLENTY = 256  # devices, or addresses, told
 
 
 class Reading:
-    """What was found, where it is from, and why the rest was not."""
+    """What was found, where it is from, and why the rest was not.
 
-    def __init__(self) -> None:
+    `breathe` is called between two facts, to hear whether somebody still wants them.
+    """
+
+    def __init__(self, breathe: "Callable[[], None]") -> None:
+        self._breathe = breathe
         self.facts: "dict[str, Any]" = {}
         self.sources: "dict[str, str]" = {}
         self.unknown: "dict[str, str]" = {}
@@ -28,6 +33,7 @@ class Reading:
 
     def take(self, name: str, *sources: "tuple[str, Callable[[], Any]]") -> "Any":
         """Read one fact from the first source that has it; None where none does."""
+        self._breathe()
         begun = time.process_time()
         for source, read in sources:
             try:
@@ -42,12 +48,12 @@ class Reading:
         return self.facts.get(name)
 
 
-def answer(frame: "dict[str, Any]") -> "dict[str, Any]":
+def answer(frame: "dict[str, Any]", breathe: "Callable[[], None]") -> "dict[str, Any]":
     """The answer to a `facts` frame; see `preflight.wire`."""
     begun = time.time()
-    reading = Reading()
+    reading = Reading(breathe)
     parts = frame["parts"]
-    libraries = _libraries(reading, frame["libraries"]) if frame.get("libraries") else {}
+    libraries = _libraries(reading) if frame.get("libraries") else {}
     if "network" in parts:
         _network(reading, frame["peers"], libraries)
         _kernel(reading)
@@ -68,10 +74,11 @@ def answer(frame: "dict[str, Any]") -> "dict[str, Any]":
     }
 
 
-def _libraries(reading: Reading, parcels: "dict[str, Any]") -> "dict[str, str]":
+def _libraries(reading: Reading) -> "dict[str, str]":
     """The libraries that can be used here, with their versions."""
     from preflight.agent.facts.shipped import Shelf
 
+    parcels = sys.modules["preflight.agent.facts.parcels"].PARCELS
     shelf = Shelf(parcels)
     out = {}
     for name in parcels:
@@ -139,10 +146,13 @@ def _devices(
 ) -> None:
     """What is known of the devices that packets between nodes go by."""
     used = stack(found, {way["device"] for way in ways})
-    addressed = {address["device"] for address in here}
+    # A guest's device has a link-local address too.
+    addressed = {address["device"] for address in here if address["scope"] == "global"}
     if found:
-        reading.facts["links"] = worth_telling(found, set(used) | addressed)
-        reading.facts["links_untold"] = len(found) - len(reading.facts["links"])
+        told = worth_telling(found, set(used) | addressed)
+        reading.facts["links"], reading.facts["links_untold"] = told, len(found) - len(told)
+    if here:
+        reading.facts["addresses"] = addresses_worth_telling(here, used)
     reading.take("offloads", ("SIOCETHTOOL", lambda: _offloads(used, reading)))
     reading.take("media", ("/sys/class/net", lambda: {name: media.read(name) for name in used}))
     devices = sorted(set(used) | addressed - {"lo"})
@@ -187,6 +197,13 @@ def worth_telling(devices: "list[Device]", needed: "set[str]") -> "list[Device]"
     """All devices but the many that are for guests."""
     told = [d for d in devices if d["kind"] not in _GUESTS or d["name"] in needed]
     return told[:_PLENTY]
+
+
+def addresses_worth_telling(here: "list[Device]", used: "Sequence[str]") -> "list[Device]":
+    """The used devices' first: kube-proxy may keep an address for each service."""
+    ours = [a for a in here if a["device"] in used]
+    others = [a for a in here if a["device"] not in used and a["scope"] != "link"]
+    return (ours + others)[:_PLENTY]
 
 
 # --- the rest ------------------------------------------------------------------------------------

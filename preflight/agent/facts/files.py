@@ -1,21 +1,25 @@
 """Small files of /proc, /sys and /etc. Unlike `host.read` these say why they cannot be read."""
 
+import errno
 import posix
 
-_MOST = 1 << 22
+_MOST = 1 << 25
 
 
 def read(path: str, most: int = _MOST) -> bytes:
-    """The first `most` bytes of a file. Raises OSError."""
+    """The first `most` bytes of a file. Raises OSError, also where a whole file is too large."""
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
     try:
-        out = b""
-        while len(out) < most:
-            piece = posix.read(fd, min(1 << 18, most - len(out)))
+        pieces, size = [], 0
+        while size < most:
+            piece = posix.read(fd, min(1 << 18, most - size))
             if not piece:
                 break
-            out += piece
-        return out
+            pieces.append(piece)
+            size += len(piece)
+        if size == _MOST:  # a table that is cut short would say that something is not there
+            raise OSError(errno.EFBIG, "too large", path)
+        return b"".join(pieces)
     finally:
         posix.close(fd)
 

@@ -8,7 +8,7 @@ import _socket as socket
 import struct
 
 from preflight.agent.facts import files
-from preflight.agent.facts.nftables import first_word
+from preflight.agent.facts.nftables import count_word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +90,6 @@ def parse(entries: bytes, family: int, base: int) -> "tuple[int, dict[str, int]]
             text = entries[at + target + 32 : at + size].split(b"\0")[0].decode("utf-8", "replace")
             if text != "ERROR":
                 named += 1
-                word = first_word(text)
-                chains[word] = chains.get(word, 0) + 1
+                count_word(chains, text)
         at += size
     return plain - named - base, chains

@@ -65,8 +65,7 @@ def parse(
         if kind != _SUBSYSTEM | _NEWCHAIN or table is None:
             continue
         name = _text(has.get(_CHAIN_NAME))
-        word = first_word(name)
-        table["chains"][word] = table["chains"].get(word, 0) + 1
+        count_word(table["chains"], name)
         if _CHAIN_HOOK in has and len(table["base"]) < _MOST:
             table["base"].append(_base(name, table["family"], has))
     return list(found.values())[:_MOST]
@@ -84,6 +83,13 @@ def _base(name: str, family: str, has: "dict[int, bytes]") -> "dict[str, Any]":
         "policy": "drop" if _number(has.get(_CHAIN_POLICY)) == _DROP else "accept",
         "rules": _number(has.get(_CHAIN_USE)) or 0,
     }
+
+
+def count_word(chains: "dict[str, int]", name: str) -> None:
+    """Add a chain to those that begin with the same word."""
+    word = first_word(name)
+    if word in chains or len(chains) < _MOST:
+        chains[word] = chains.get(word, 0) + 1
 
 
 def first_word(name: str) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     Owner = tuple[int, str]  # pid, name
 
+_LIKELY = "cilium"
 _COMM = 15  # the kernel cuts a name after so many bytes
 
 
@@ -41,8 +42,10 @@ def _walk(wanted: "set[bytes]") -> "tuple[dict[bytes, Owner], int]":
     blind = 0
     if not wanted:
         return found, blind
-    # A forked child has its parent's sockets; the lower pid is the one that opened them.
-    for pid in sorted(int(name) for name in posix.listdir("/proc") if name.isdigit()):
+    pids = [int(name) for name in posix.listdir("/proc") if name.isdigit()]
+    # A forked child has its parent's sockets: the lower pid is the one that opened them. And on a
+    # node with Cilium most of these ports are Cilium's.
+    for pid in sorted(pids, key=lambda pid: (not _comm(pid).startswith(_LIKELY), pid)):
         folder = b"/proc/%d/fd" % pid
         try:
             descriptors = posix.listdir(folder)
@@ -63,10 +66,16 @@ def _walk(wanted: "set[bytes]") -> "tuple[dict[bytes, Owner], int]":
     return found, blind
 
 
+def _comm(pid: int) -> str:
+    try:
+        return files.text("/proc/%d/comm" % pid).rstrip("\n")
+    except OSError:  # it has ended
+        return "?"
+
+
 def _name(pid: int) -> str:
     try:
-        comm = files.text("/proc/%d/comm" % pid).rstrip("\n")
-        return parse_name(comm, files.read("/proc/%d/cmdline" % pid, 4096))
+        return parse_name(_comm(pid), files.read("/proc/%d/cmdline" % pid, 4096))
     except OSError:
         return "?"
 

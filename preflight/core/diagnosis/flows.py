@@ -158,8 +158,9 @@ def _only(sweep: _Sweep, these: AbstractSet[int]) -> bool:
 
 def _some_dead(sweep: _Sweep, dead: AbstractSet[int]) -> FlowPattern | None:
     """What always the same dead flows mean: a dead path, or something that knows the flows."""
-    if _front(list(sweep.rounds[0].values())) < RARE:
-        return FlowPattern.LIMITED  # the first flows got in, and stay in
+    front = _front(list(sweep.rounds[0].values()))
+    if front < RARE:  # the first flows got in, and stay in
+        return FlowPattern.LIMITED if front < _ACCUSES else None
     ports = sorted(sweep.swept)
     alive = sweep.swept - dead
     if len(alive) < _LEAST_ALIVE:

@@ -33,7 +33,8 @@ from preflight.core.model import (
     Verdict,
 )
 
-MOST_SHOTS = 160  # in a check
+SAMPLES = 16  # cells that a check looks at more closely
+MOST_SHOTS = 160  # for one of them
 MOST_SHOTS_THOROUGH = 900
 
 _TUNNELS = (ProbeKind.GENEVE, ProbeKind.VXLAN)

@@ -102,7 +102,7 @@ def _set(cidrs: Sequence[str]) -> str:
 
 
 def _iptables(spot: Spot, traffic: Traffic) -> str:
-    place = f"-I {spot.chain} {spot.before + 1}" if spot.before else f"-A {spot.chain}"
+    place = f"-I {spot.chain} {spot.before}" if spot.before else f"-A {spot.chain}"
     comment = shlex.quote(traffic.comment)
     return (
         f"{spot.tool} -w -t {spot.table} {place} {iptables_match(traffic)}"

@@ -110,7 +110,7 @@ def _finding(
     guilty = shapes.name(nodes) if nodes else ""
     subject = Subject(group, where, what, names, guilty, hits, diagnoses, rejecters)
     subject = subject._replace(instead=shapes.name(instead) if instead else "")
-    small = _small_devices(own, mtus) if cause is Cause.SIZE else {}
+    small: dict[int, int] = _small_devices(own, mtus) if cause is Cause.SIZE else {}
     if small:
         nodes = sorted(small)
         subject = subject._replace(guilty=shapes.name(nodes), small=min(small.values()))
@@ -145,7 +145,7 @@ def _small_devices(
     groups: Sequence[Group], mtus: Mapping[tuple[int, Family], int]
 ) -> dict[int, int]:
     """The destinations that take less than all their sources send, with their MTU."""
-    small = {}
+    small: dict[int, int] = {}
     for group in groups:
         for family in {test.family for test in group.tests}:
             sends = [mtus.get((s, family), 0) for s in group.sources]

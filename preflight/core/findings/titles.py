@@ -151,8 +151,8 @@ def _size(subject: Subject) -> str:
         return f"full-size packets of {subject.what} are lost, small ones pass"
     if subject.small:
         return (
-            f"full-size packets of {subject.what} are lost: {subject.guilty}'s device has an MTU of "
-            f"{subject.small}, the sources' have {size.device_mtu}"
+            f"full-size packets of {subject.what} are lost: {subject.guilty}'s device has an MTU "
+            f"of {subject.small}, the sources' have {size.device_mtu}"
         )
     what = f"packets of {subject.what} larger than {size.largest} bytes are lost"
     told = "silently" if size.black_hole else f"as {size.reported_by} says"
