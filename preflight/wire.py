@@ -25,8 +25,8 @@ speak frames: one JSON object a line, `t` naming its type.
 A deep look is ordered as a look with taps is: load, deep, ready, go, sent, drain, report. Its
 number is of the looks' and no look of the run may have it. `settle` are seconds in which nothing is
 sent, so that what moves without us is known; `trace` is a name, the run's and the node's, where
-rules are to be traced and counters read, else empty; `pcap` asks for the packets. `trials` are those that the node has a part
-in; both its ends get the same but for `role`, `own` and `far`:
+rules are to be traced and counters read, else empty; `pcap` asks for the packets. `trials` are
+those that the node has a part in; both its ends get the same but for `role`, `own` and `far`:
 
     id, source, destination  0 to 255, and the nodes' positions: part of every token
     role, own, far           source or destination; this node's address, and the other end's
