@@ -15,6 +15,7 @@ from preflight.transport import bundle
 
 _NUMBER = -1  # no look has it
 _LIMIT_S = 20.0  # a node with thousands of processes needs one or two
+_LIMIT_EACH_S = 0.5  # besides, for each node: all may be on one machine, or behind one slow line
 _CLOCK_LIMIT_S = 5.0
 
 
@@ -64,7 +65,8 @@ def gather(
 
     cheap = not libraries and set(parts) <= set(CHEAP)
     chorus.broadcast(asked, bundle.facts(cheap=cheap, libraries=libraries))
-    out.failed = chorus.ask(frames(asked, parts), "facts", _NUMBER, _LIMIT_S, keep_facts)
+    limit_s = _LIMIT_S + _LIMIT_EACH_S * len(asked)
+    out.failed = chorus.ask(frames(asked, parts), "facts", _NUMBER, limit_s, keep_facts)
     for _ in range(clock_rounds):
         chorus.ask(frames(sorted(out.facts), ()), "facts", _NUMBER, _CLOCK_LIMIT_S, keep)
     return out

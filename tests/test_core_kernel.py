@@ -407,10 +407,16 @@ def test_what_a_restless_counter_does_anyway_is_taken_off() -> None:
     assert ask(facts, Stage.TAKE_IN, Family.IPV4, Protocol.UDP) is None
 
 
-def test_a_quiet_counter_that_moves_anyway_is_no_witness() -> None:
-    facts = Facts({}, {"TcpExtIPReversePathFilter": 1}, {"TcpExtIPReversePathFilter": LOST + 1})
+@pytest.mark.parametrize(("before", "accused"), [(0, True), (2, True), (3, False), (LOST, False)])
+def test_what_moves_anyway_is_no_witness(before: int, accused: bool) -> None:
+    name = "TcpExtIPReversePathFilter"
+    facts = Facts({}, {name: before}, {name: LOST})
     facts.settings["net.ipv4.conf.eth0/5.rp_filter"] = 1
-    assert ask(facts, Stage.TAKE_IN, Family.IPV4, Protocol.UDP) is None
+    assert (ask(facts, Stage.TAKE_IN, Family.IPV4, Protocol.UDP) is not None) is accused
+    facts = Facts({}, {name: 0}, {name: LOST})
+    facts.drops = [("IP_RPFILTER", "", 0x0800, LOST)]
+    facts.idle_drops = [("IP_RPFILTER", "", 0x0800, before)]
+    assert (ask(facts, Stage.TAKE_IN, Family.IPV4, Protocol.UDP) is not None) is accused
 
 
 @pytest.mark.parametrize(

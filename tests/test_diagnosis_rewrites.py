@@ -62,6 +62,10 @@ class TestRewrites:
         (found,) = rewrites(seen(*pool))
         assert found.left == SOURCE
         assert found.arrived == "203.0.113.5, 203.0.113.1, 203.0.113.2 and 2 more"
+        (found,) = rewrites(seen(*pool[:4]))
+        assert found.arrived == "203.0.113.1, 203.0.113.2, 203.0.113.3 and 1 more"
+        (found,) = rewrites(seen(*pool[:3]))
+        assert found.arrived == "203.0.113.1, 203.0.113.2, 203.0.113.3"
 
     def test_what_was_seen_at_one_end_alone_is_not_compared(self) -> None:
         one_ended = seen({"source": OUTSIDE}, {})

@@ -44,6 +44,11 @@ def test_without_peers_the_default_way_counts() -> None:
     assert list(parse(alone, 1).towards()) == ["ens192"]
 
 
+def test_a_way_to_this_very_machine_is_no_device() -> None:
+    way = dict(frame()["facts"]["ways"][0], device="lo", peers=[1])
+    assert parse(frame(ways=[way]), 3).towards() == {}
+
+
 def test_a_tunnel_without_a_port() -> None:
     made = frame()["facts"]["links"][1]
     odd = {**made, "name": "b0", "kind": "bareudp", "tunnel": dict.fromkeys(["port", "vni"])}

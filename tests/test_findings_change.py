@@ -72,9 +72,10 @@ def remedy(
     nodes: Sequence[Node] = NODES,
     rewrites: tuple[Rewrite, ...] = (),
     is_shut: Callable[[int, int, FamilyProbe], bool] | None = None,
+    blamed: tuple[int, ...] = (),
 ) -> Remedy:
     found = Diagnosis(hits=(RuleHit(node, leg, frozenset(), hit),), rewrites=rewrites)
-    return changes(Facts(nodes, PROBES, tuple(tests), blocks, [found], is_shut or never))
+    return changes(Facts(nodes, PROBES, tuple(tests), blocks, [found], is_shut or never, blamed))
 
 
 def commands(done: Remedy) -> list[str]:
@@ -195,6 +196,10 @@ def test_a_rule_speaks_of_the_probes_it_is_about() -> None:
     assert ports("udp dport 6081 drop") == ["dport 6081"]
     assert ports("tcp dport 4240 reject with tcp reset") == ["dport 4240"]
     assert ports("tcp dport 22 drop") == ["dport 4240", "dport 6081", "type echo-request"]  # odd
+    assert ports("udp dport 6000-7000 drop") == ["dport 6081"]
+    assert ports("-A INPUT -p udp -m udp --dport 6000:7000 -j DROP") == ["dport 6081"]
+    assert ports("-A INPUT -p udp -m udp ! --dport 53 -j DROP") == ["dport 6081"]
+    assert ports('-p udp --dport 6081 -m comment --comment "no tcp" -j DROP') == ["dport 6081"]
     assert ports("ip protocol icmp drop") == ["type echo-request"]
     assert ports("meta l4proto { tcp, udp } drop") == ["dport 4240", "dport 6081"]
     assert ports("drop") == ["dport 4240", "dport 6081", "type echo-request"]
@@ -225,8 +230,9 @@ def test_many_peers_become_subnets_without_strangers() -> None:
 
 def test_other_nodes_of_the_finding_are_not_forgotten() -> None:
     block = (Block((0, 1), (2, 3, 4), False, ""),)
-    done = remedy(rule(), blocks=block)
+    done = remedy(rule(), blocks=block, blamed=(2, 3, 4))
     assert [c.node for c in done.changes] == ["n3"]
+    assert remedy(rule(), blocks=block, blamed=(2,)).advice == ()
     (words,) = done.advice
     assert words.startswith("Of these nodes, only n3 told which rule: n4, n5 need the same change")
 

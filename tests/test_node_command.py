@@ -266,7 +266,8 @@ def test_no_line_is_wider_than_the_terminal_but_commands(width: int) -> None:
     commands = {command for risk in risks for command in risk.commands}
     for line in text.splitlines():
         assert cells(line) <= width or line.strip() in commands, line
-    assert all(f"    {command}\n" in text for command in commands)  # to be copied as they are
+    assert all(f"      {command}\n" in text for command in commands)  # to be copied as they are
+    assert "On n1, as root:\n" in text
 
 
 def test_many_nodes_have_a_line_each() -> None:

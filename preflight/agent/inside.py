@@ -268,9 +268,10 @@ class Counters(Piece):
     def tell(self, node: "dict[str, Any]") -> None:
         from preflight.agent import fib, hooks, sysctls
 
+        # First: to ask for routes moves some of them.
+        (idle_s, idle), (moved_s, moved) = self._idle, self._moved()
         settings: dict[str, Any] = dict(sysctls.read(self._devices))
         settings.update(fib.ask(self._pairs, self._devices))
         settings.update(hooks.read(self._devices))
-        (idle_s, idle), (moved_s, moved) = self._idle, self._moved()
         node["counters"] = {"settings": settings, "idle": idle, "moved": moved}
         node["counters"]["seconds"] = [idle_s, moved_s]

@@ -212,7 +212,7 @@ def _firewalls(facts: NodeFacts) -> Iterator[str]:
         managers = ("firewalld", "ufw", "nftables", "iptables", "netfilter-persistent")
         active = [name for name in managers if name in services.active]
         idle = [name for name in managers if name in services.installed and name not in active]
-        yield f"{listed(active)} running" if active else "no manager running"
+        yield f"{listed(active)} running" if active else "no service running"
         if idle:
             yield f"{listed(idle)} installed"
     if facts.nftables is not None:
@@ -224,7 +224,9 @@ def _firewalls(facts: NodeFacts) -> Iterator[str]:
             if c.policy == "drop"
         ]
         yield (
-            f"nftables {listed(f'{t.family} {t.name}' for t in used)}" if used else "nftables empty"
+            f"nftables tables {listed(f'{t.family} {t.name}' for t in used)}"
+            if used
+            else "no nftables rules"
         )
         if drops:
             yield f"policy drop in {listed(drops)}"
@@ -233,7 +235,7 @@ def _firewalls(facts: NodeFacts) -> Iterator[str]:
             f"{t.name} {'IPv6 ' if t.family is Family.IPV6 else ''}({plural(t.rules, 'rule')})"
             for t in full
         )
-        yield f"iptables-legacy {tables}"
+        yield f"iptables-legacy tables {tables}"
     if owners := _chain_owners(facts):
         yield f"chains of {listed(owners)}"
 

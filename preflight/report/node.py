@@ -8,6 +8,7 @@ from typing import TextIO
 from preflight.core.facts.inspection import Inspection
 from preflight.core.facts.risk import Risk
 from preflight.core.model import AgentState, Phase, Severity
+from preflight.core.naming import Naming
 from preflight.core.terms import plural
 from preflight.report.factsheet import brief, rows
 from preflight.report.paper import Paper
@@ -26,7 +27,7 @@ def render(inspection: Inspection, *, width: int, color: bool, file: TextIO) -> 
     paper.sentence(_headline(inspection))
     paper.gap()
     for severity in Severity:
-        _risks([r for r in inspection.risks if r.severity is severity], severity, paper)
+        _risks(inspection, severity, paper)
     told = [n for n in inspection.asked if inspection.facts[n] is not None]
     if len(told) > _MOST:
         _briefly(inspection, told, paper)
@@ -45,7 +46,8 @@ def _headline(inspection: Inspection) -> str:
     return f"What is known of {plural(len(inspection.asked), 'node')}, {when}"
 
 
-def _risks(risks: Sequence[Risk], severity: Severity, paper: Paper) -> None:
+def _risks(inspection: Inspection, severity: Severity, paper: Paper) -> None:
+    risks = [risk for risk in inspection.risks if risk.severity is severity]
     if not risks:
         return
     paper.sentence((f"{_HEADS[severity]} ({severity})", "head"))
@@ -53,11 +55,18 @@ def _risks(risks: Sequence[Risk], severity: Severity, paper: Paper) -> None:
         paper.sentence((risk.title, _STYLES[severity]), indent=2)
         for line in risk.evidence:
             paper.sentence((line, "dim"), indent=4)
+        if risk.commands:
+            paper.sentence(f"On {_names(inspection, risk)}, as root:", indent=4)
         for command in risk.commands:
-            paper.command(command, indent=4)
+            paper.command(command, indent=6)
         if risk.advice:
             paper.sentence(risk.advice, indent=4)
         paper.gap()
+
+
+def _names(inspection: Inspection, risk: Risk) -> str:
+    name = Naming(inspection.nodes).name(sum(1 << n for n in risk.nodes))
+    return "all nodes" if name == "all" else name
 
 
 def _node(inspection: Inspection, position: int, paper: Paper) -> None:

@@ -47,7 +47,7 @@ def conclude(
         kernel_node=kernel_node,
         path=path(observed, on_link) if _on_the_way(observed, kind) else None,
         flows=flows(observed) if probe.one_way else None,
-        content=content(observed, phase) if probe.one_way else None,
+        content=content(observed, phase, probe.protocol),
         size=size,
         rewrites=rewrites(observed),
         rejecters=tuple(dict.fromkeys(_rejecters(observed))),

@@ -18,47 +18,43 @@ from preflight.core.diagnosis.arrivals import passed, shots_in, tried
 from preflight.core.diagnosis.chance import RARE, cleanly_apart
 from preflight.core.diagnosis.conclusions import Content, ContentPattern
 from preflight.core.diagnosis.trial import Form, Observed, Purpose
-from preflight.core.model import Phase
+from preflight.core.model import Phase, Protocol
 
 _LEAST_LOST = 10  # flows, before none is said to pass: if half of them did, that is 1 in 1,000
 
 
 class Fate(Enum):
-    """What became of one sort of shots."""
+    """What became of one sort of shots. How many got through is chance's business, not the
+    table's.
+    """
 
-    ALL = auto()
-    SOME = auto()
-    NONE = auto()
+    THROUGH = auto()  # all of them or some
+    LOST = auto()  # all of them
     NOT_SENT = auto()
-
-    @property
-    def passes(self) -> bool:
-        """Whether any got through."""
-        return self in (Fate.ALL, Fate.SOME)
 
 
 def pattern(plain: Fate, harmless: Fate, random: Fate, control: Fate) -> ContentPattern | None:
     """The whole table. `plain` is the probe itself, `control` the best of the other ports."""
-    if plain is not Fate.NONE:
+    if plain is not Fate.LOST:
         return None
-    if harmless.passes:
+    if harmless is Fate.THROUGH:
         return ContentPattern.INNER
     if harmless is not random and Fate.NOT_SENT in (harmless, random):
         return None  # half of the contrast is missing
-    if random.passes:
+    if random is Fate.THROUGH:
         return ContentPattern.TUNNEL
-    if control.passes:
+    if control is Fate.THROUGH:
         return ContentPattern.PORT
-    return ContentPattern.PROTOCOL if control is Fate.NONE else None
+    return ContentPattern.PROTOCOL if control is Fate.LOST else None
 
 
-def content(observed: Observed, phase: Phase) -> Content | None:
-    """Which bytes and which ports pass, where the UDP probe itself does not at all.
+def content(observed: Observed, phase: Phase, protocol: Protocol = Protocol.UDP) -> Content | None:
+    """Which bytes and which ports pass, where the probe itself does not at all.
 
     None where the probe itself was the harmless form, so that no other bytes could be tried. Of
     Cilium's own form nothing is concluded after the installation, when it must not be sent.
     """
-    trial = _Contrast.of(observed)
+    trial = _Contrast.of(observed, protocol)
     if trial is None:
         return None
     found = pattern(trial.plain.fate, trial.harmless.fate, trial.random.fate, trial.control)
@@ -68,8 +64,8 @@ def content(observed: Observed, phase: Phase) -> Content | None:
         return None
     return Content(
         found,
-        tuple(sort.name for sort in trial.sorts if sort.fate.passes),
-        tuple(sort.name for sort in trial.sorts if sort.fate is Fate.NONE),
+        tuple(sort.name for sort in trial.sorts if sort.fate is Fate.THROUGH),
+        tuple(sort.name for sort in trial.sorts if sort.fate is Fate.LOST),
     )
 
 
@@ -78,10 +74,10 @@ class _Sort:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._flows: dict[int, list[bool]] = {}
+        self._flows: dict[int, bool] = {}  # source port -> whether anything got through
 
     def add(self, source_port: int, *, passes: bool) -> None:
-        self._flows.setdefault(source_port, []).append(passes)
+        self._flows[source_port] = self._flows.get(source_port, False) or passes
 
     @property
     def tried(self) -> int:
@@ -91,15 +87,13 @@ class _Sort:
     @property
     def passed(self) -> int:
         """Flows of which something got through."""
-        return sum(any(packets) for packets in self._flows.values())
+        return sum(self._flows.values())
 
     @property
     def fate(self) -> Fate:
         if not self._flows:
             return Fate.NOT_SENT
-        if not self.passed:
-            return Fate.NONE
-        return Fate.ALL if all(map(all, self._flows.values())) else Fate.SOME
+        return Fate.THROUGH if self.passed else Fate.LOST
 
 
 class _Contrast(NamedTuple):
@@ -109,13 +103,14 @@ class _Contrast(NamedTuple):
     controls: Sequence[_Sort]  # for each other port
 
     @classmethod
-    def of(cls, observed: Observed) -> _Contrast | None:
+    def of(cls, observed: Observed, protocol: Protocol) -> _Contrast | None:
         through = passed(observed)
         shots = observed.trial.shots
         first = next((shot for shot in shots if shot.purpose is Purpose.PLAIN), None)
         if through is None or first is None or first.form is not Form.PLAIN:
             return None
-        plain = _Sort(f"UDP {first.port}")
+        name = protocol.upper()
+        plain = _Sort(f"{name} {first.port}")
         forms = {
             Form.HARMLESS: _Sort("its harmless form"),
             Form.RANDOM: _Sort("random bytes"),
@@ -125,7 +120,7 @@ class _Contrast(NamedTuple):
         for position in shots_in(tried(observed)):
             shot = shots[position]
             if shot.purpose is Purpose.CONTROL:
-                sort = controls.setdefault(shot.port, _Sort(f"UDP {shot.port}"))
+                sort = controls.setdefault(shot.port, _Sort(f"{name} {shot.port}"))
             elif shot.purpose in (Purpose.PLAIN, Purpose.FLOW, Purpose.CONTENT):
                 sort = forms[shot.form]
             else:
@@ -152,7 +147,7 @@ class _Contrast(NamedTuple):
             lost, passing = (self.plain, self.harmless), (self.random,)
         elif found is ContentPattern.PORT:
             lost = (self.plain, self.harmless, self.random)
-            passing = [sort for sort in self.controls if sort.fate.passes]
+            passing = [sort for sort in self.controls if sort.fate is Fate.THROUGH]
         elif found is ContentPattern.PROTOCOL:
             return sum(sort.tried for sort in self.sorts) >= _LEAST_LOST
         chance = cleanly_apart(

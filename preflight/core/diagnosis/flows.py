@@ -207,7 +207,7 @@ def _sessions_limited(sweep: _Sweep) -> bool:
         if turns != sorted(turns):
             return False
         chance /= comb(len(turns), sum(turns))
-    if chance >= RARE:
+    if chance >= _ACCUSES:
         return False
     mixed = False
     for number, turn in enumerate(sweep.rounds):

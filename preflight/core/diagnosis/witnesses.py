@@ -75,7 +75,7 @@ class Witness(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rise:
-    """A counter that rose with the loss, by at least as much, and not without it.
+    """A counter that rose with the loss, by at least as much, and hardly without it.
 
     `names` are summed, less those of `but`; a name with a * stands for the device that counted
     most. `restless`: it may move in the idle window too, which is then taken off. It never says
@@ -88,9 +88,11 @@ class Rise:
 
     def hear(self, case: Case) -> Word | None:
         rise, before = self._sum(case, case.end.moved), self._sum(case, case.end.idle)
-        if rise is None or before is None or (before and not self.restless):
+        if rise is None or before is None:
             return None
-        if rise - before < case.lost:
+        if rise - (before if self.restless else 0) < case.lost:
+            return None
+        if not self.restless and not _is_quiet(before, case):
             return None
         told = "did not move" if before == 0 else f"rose by {before:,}"
         moved = case.end.moved
@@ -152,13 +154,14 @@ class Dropped:
     def hear(self, case: Case) -> Word | None:
         now = list(self._fitting(case, case.end.drops))
         count = sum(row[2] for row in now)
-        if count < case.lost or any(self._fitting(case, case.end.idle_drops)):
+        before = sum(row[2] for row in self._fitting(case, case.end.idle_drops))
+        if count < case.lost or not _is_quiet(before, case):
             return None
         what = " and ".join(dict.fromkeys(reason or f"in {place}" for reason, place, _ in now))
         return Word(
             True,
-            f"the kernel dropped {count:,} {_NAMES[case.family]} packets meanwhile, and none "
-            f"before: {what} (tracepoint skb:kfree_skb)",
+            f"the kernel dropped {count:,} {_NAMES[case.family]} packets meanwhile, and "
+            f"{before or 'none'} before: {what} (tracepoint skb:kfree_skb)",
         )
 
     def _fitting(self, case: Case, rows: Sequence[Sequence[Any]]) -> Iterator[tuple[str, str, int]]:
@@ -169,6 +172,11 @@ class Dropped:
             named = reason in self.reasons or (not reason and place in self.functions)
             if named and ethertype == _ETHERTYPES[case.family] and count_of(count):
                 yield reason, place, count
+
+
+def _is_quiet(before: int, case: Case) -> bool:
+    """A tenth of the loss may be somebody else's: a node is never quite still."""
+    return before * 10 <= case.lost
 
 
 def count_of(value: Any) -> int | None:

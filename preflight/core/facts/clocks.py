@@ -60,11 +60,11 @@ def _how_far(clocks: Mapping[int, Clock], concerned: list[int], middle: float) -
 def _told(situation: Situation, node: int, clock: Clock) -> str:
     facts = situation.facts[node]
     kept = facts.timekeeping if facts is not None else None
-    states = {None: "", True: "; its kernel calls it synchronised"}
-    words = states.get(
-        None if kept is None else kept.synchronised, "; its kernel does not call it synchronised"
-    )
+    words = ""
+    if kept is not None:
+        words = f"; its kernel calls it {'synchronised' if kept.synchronised else 'unsynchronised'}"
+    side = "ahead of" if clock.offset >= 0 else "behind"
     return (
-        f"{situation.nodes[node].name}: {clock.offset:+,.2f} s ± {clock.uncertainty:,.2f} s "
-        f"against this machine{words}"
+        f"{situation.nodes[node].name}: {abs(clock.offset):,.2f} s {side} this machine, "
+        f"within {clock.uncertainty:,.2f} s{words}"
     )

@@ -209,7 +209,8 @@ class NodeFacts:
     def towards(self) -> dict[str, Link]:
         """The devices by which peers are reached, by name; without peers, the default way's."""
         named = (self.link(way.device) for way in self.ways or self.defaults or ())
-        return {link.name: link for link in named if link is not None}
+        # A way by lo leads to this very machine, under another name.
+        return {link.name: link for link in named if link is not None and link.name != "lo"}
 
     def below(self, name: str) -> Iterator[Link]:
         """A device and all that it sends through, down to the hardware."""

@@ -13,7 +13,7 @@ from preflight.core.findings.evidence import evidence
 from preflight.core.findings.mend import Mending, mend
 from preflight.core.findings.model import Block, Cause, Finding
 from preflight.core.findings.shapes import Shapes, union
-from preflight.core.findings.split import culprit, split
+from preflight.core.findings.split import blamed, culprit, split
 from preflight.core.findings.titles import Subject, title
 from preflight.core.groups import Group
 from preflight.core.matrix import Matrix
@@ -117,8 +117,9 @@ def _finding(
     blocks = tuple(
         dict.fromkeys(Block(g.sources, g.destinations, g.both_ways, g.where, g.tests) for g in own)
     )
+    inside = tuple(sorted({node for g in own for node in blamed(g)}))
     telling = max(looked, key=lambda look: _weight(look.diagnosis), default=None)
-    mending = mend(matrix, cause, group, tests, blocks, diagnoses, small)
+    mending = mend(matrix, cause, group, tests, blocks, diagnoses, small, inside)
     return Finding(
         identifier="",
         cause=cause,

@@ -20,7 +20,8 @@ from preflight.core.naming import Naming
 
 _INCOMING = ("input", "prerouting", "ingress")
 _PROTOCOL = re.compile(r"\b(udp|tcp|icmp)(?:v6)?\b")
-_PORT = re.compile(r"\b(dport|sport) (\d+)\b")
+_PORT = re.compile(r"(?<!! --)\b(dport|sport) (\d+)(?![\d:-])")  # one alone, no range
+_COMMENT = re.compile(r"comment (\"[^\"]*\"|'[^']*'|\S+)")
 
 
 class Facts(NamedTuple):
@@ -36,6 +37,7 @@ class Facts(NamedTuple):
     blocks: tuple[Block, ...]
     diagnoses: Sequence[Diagnosis]
     is_shut: Callable[[int, int, FamilyProbe], bool]
+    blamed: tuple[int, ...] = ()  # the nodes inside which the finding's cells die
 
     @classmethod
     def of(
@@ -44,6 +46,7 @@ class Facts(NamedTuple):
         tests: tuple[FamilyProbe, ...],
         blocks: tuple[Block, ...],
         diagnoses: Sequence[Diagnosis],
+        blamed: tuple[int, ...],
     ) -> Facts:
         """What is known of a finding in `matrix`."""
 
@@ -52,7 +55,7 @@ class Facts(NamedTuple):
             outcome = matrix.outcome(matrix.index(family, test.probe, source, destination))
             return outcome is not None and outcome.verdict is not Verdict.OPEN
 
-        return cls(matrix.nodes, matrix.probes, tests, blocks, diagnoses, is_shut)
+        return cls(matrix.nodes, matrix.probes, tests, blocks, diagnoses, is_shut, blamed)
 
 
 def changes(facts: Facts) -> Remedy:
@@ -165,28 +168,22 @@ def _peers(facts: Facts, node: int, test: FamilyProbe, *, as_source: bool) -> se
 
 def _concerns(rule: Rule, probe: Probe, leg: str) -> bool:
     """False where the rule's text says that it is about other packets."""
-    protocols = {found.group(1) for found in _PROTOCOL.finditer(rule.text)}
+    text = _COMMENT.sub("", rule.text)
+    protocols = {found.group(1) for found in _PROTOCOL.finditer(text)}
     if protocols and probe.protocol not in protocols:
         return False
     ours = "sport" if leg == "reply" else "dport"
-    ports = {int(number) for side, number in _PORT.findall(rule.text) if side == ours}
+    ports = {int(number) for side, number in _PORT.findall(text) if side == ours}
     return not ports or probe.port in ports
 
 
 def _others(facts: Facts, hits: Sequence[RuleHit]) -> Iterator[str]:
     """Nodes that do the same and whose rules were not looked at."""
-    legs = {(_sends(facts, hit), hit.leg == "reply") for hit in hits}
     known = {hit.node for hit in hits}
-    alike: set[int] = set()
-    for sends, reply in legs:
-        for block in facts.blocks:
-            as_source = sends is not reply
-            alike |= set(block.sources if as_source else block.destinations)
-            if block.both_ways:
-                alike |= set(block.destinations if as_source else block.sources)
-    if alike - known:
+    alike = set(facts.blamed) - known
+    if alike:
         naming = Naming(facts.nodes)
-        names = naming.name(sum(1 << node for node in alike - known))
+        names = naming.name(sum(1 << node for node in alike))
         looked = naming.name(sum(1 << node for node in known))
         yield (
             f"Of these nodes, only {looked} told which rule: {names} need the same change, with "

@@ -52,12 +52,14 @@ def mend(
     blocks: tuple[Block, ...],
     diagnoses: Sequence[Diagnosis],
     small: Mapping[int, int],
+    blamed: tuple[int, ...],
 ) -> Mending:
     """What to do about one cause. `group` is the most important of its groups.
 
-    `small` are the MTUs of destinations that take less than their sources send.
+    `small` are the MTUs of destinations that take less than their sources send, `blamed` the nodes
+    inside which its cells die.
     """
-    facts = Facts.of(matrix, tests, blocks, diagnoses)
+    facts = Facts.of(matrix, tests, blocks, diagnoses, blamed)
     if cause is Cause.RULE or (cause is Cause.NODE_FIREWALL and any(d.hits for d in diagnoses)):
         return _of(changes(facts))
     if cause is Cause.KERNEL:
