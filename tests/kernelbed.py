@@ -158,12 +158,17 @@ class Seen:
                 self.accepted += kind in (0, 8, 128, 129) or self._raw.proto not in (1, 58)
 
     def wait(self, done: Callable[["Seen"], bool]) -> None:
-        """Until it has seen what it must."""
+        """Until it has seen what it must, and the kernel has done with that.
+
+        To close a packet socket waits for whatever a CPU is still receiving (synchronize_net).
+        """
         end = time.monotonic() + PATIENCE_S
         while not done(self):
             assert time.monotonic() < end, vars(self)
             select.select([self._tap, self._raw], [], [], 0.01)
             self.read()
+        socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0).close()
+        self.read()
 
 
 class Account:

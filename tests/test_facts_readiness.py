@@ -145,6 +145,7 @@ def test_a_kernel_tunnel_on_the_tunnel_port() -> None:
             "links": links({**tunnel("genev_sys_6081"), "up": False}),
         },
         {"sockets": None},
+        {"sockets": None, "links": links(tunnel("genev_sys_6081"))},
     ],
     ids=[
         "cilium",
@@ -156,6 +157,7 @@ def test_a_kernel_tunnel_on_the_tunnel_port() -> None:
         "no links",
         "down",
         "unknown",
+        "sockets unknown",
     ],
 )
 @pytest.mark.parametrize("phase", Phase)
@@ -234,6 +236,10 @@ def test_virtio_is_suspected_only_where_another_node_gets_wrong_checksums() -> N
     assert risk.nodes == (0,)
     assert risk.commands == ("ethtool -K eth0 tx-checksum-ip-generic off",)
     assert "n2 got 4,711" in risk.evidence[0]
+    for count, told in ((9, False), (10, True)):
+        few = {"segments": 91_034, "checksum_errors": count}
+        said = found([one, good(2, tcp=few), good(3)], nodes)
+        assert (K.CHECKSUM_OFFLOAD in keys(said)) == told
     # Its own wrong checksums were not of its own making.
     alone = parse({**virtio, "facts": {**virtio["facts"], "tcp": counted}}, 3)
     assert K.CHECKSUM_OFFLOAD not in keys(found([alone, good(2), good(3)], nodes))
@@ -464,6 +470,7 @@ def test_a_name_server_in_the_pod_range_and_in_the_service_range() -> None:
 def test_ranges_that_overlap_each_other() -> None:
     said = found(three(), pods=["192.168.0.0/16"], services=["192.168.7.0/24", "fd00::/108"])
     assert keys(said) == {K.RANGES_OVERLAP: ()}
+    assert said[0].severity is Severity.REQUIRED
 
 
 def test_what_cilium_itself_has_in_the_pod_range_is_no_conflict() -> None:

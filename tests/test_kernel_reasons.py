@@ -7,13 +7,12 @@ import itertools
 import json
 import socket
 import struct
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from kernelbed import COUNT, PATIENCE_S, Bed, probes
+from kernelbed import COUNT, Bed, probes
 from kernelfaults import ANSWER, ARRIVE, FAULTS, SEND, TAKE_ANSWER_IN, TAKE_IN, Fault
 from labs import PREFIX
 
@@ -64,11 +63,10 @@ def measure(
         seen.forget()
         send(packets)
         if fault.stage == SEND:
-            seen.read()
+            seen.wait(lambda _: True)
             came, went = len(packets), seen.left
         elif fault.stage == ARRIVE:
-            _until(lambda: bed.received("b", "v0") >= COUNT)
-            seen.read()
+            seen.wait(lambda _: bed.received("b", "v0") >= COUNT)
             came, went = len(packets), seen.arrived
         elif fault.stage == ANSWER:
             seen.wait(lambda s: s.accepted >= COUNT)
@@ -78,12 +76,6 @@ def measure(
             came, went = seen.arrived, seen.accepted
         end = account.end()
     return Loss(came, came - went, end)
-
-
-def _until(done: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not done():
-        assert time.monotonic() < end
 
 
 def judge(fault: Fault, loss: Loss, *, device: str | None = None) -> KernelReason | None:

@@ -212,7 +212,8 @@ def _firewalls(facts: NodeFacts) -> Iterator[str]:
         managers = ("firewalld", "ufw", "nftables", "iptables", "netfilter-persistent")
         active = [name for name in managers if name in services.active]
         idle = [name for name in managers if name in services.installed and name not in active]
-        yield f"{listed(active)} running" if active else "no service running"
+        if active or services.systemd is not None:  # without systemd nobody told
+            yield f"{listed(active)} running" if active else "no service running"
         if idle:
             yield f"{listed(idle)} installed"
     if facts.nftables is not None:

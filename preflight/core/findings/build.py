@@ -108,7 +108,8 @@ def _finding(
     nodes = _nodes(own, hits, diagnoses)
     rejecters = list(dict.fromkeys(_rejecters(own, diagnoses)))
     guilty = shapes.name(nodes) if nodes else ""
-    subject = Subject(group, where, what, names, guilty, hits, diagnoses, rejecters)
+    owners = {address: node.name for node in matrix.nodes for address in node.addresses}
+    subject = Subject(group, where, what, names, guilty, hits, diagnoses, rejecters, owners)
     subject = subject._replace(instead=shapes.name(instead) if instead else "")
     small: dict[int, int] = _small_devices(own, mtus) if cause is Cause.SIZE else {}
     if small:

@@ -15,6 +15,7 @@ from preflight.core.diagnosis.conclusions import (
 )
 from preflight.core.diagnosis.trial import Rule, RuleHit
 from preflight.core.findings.model import Cause
+from preflight.core.findings.owners import owner
 from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
 from preflight.core.model import Cause as CellCause
 from preflight.core.model import Leg, Place, Verdict
@@ -51,6 +52,7 @@ class Subject(NamedTuple):
     hits: Sequence[RuleHit]
     diagnoses: Sequence[Diagnosis]
     rejecters: Sequence[str]  # addresses or words
+    owners: Mapping[str, str]  # the node that has an address
     small: int = 0  # the smallest MTU of destinations that take less than their sources send
     instead: str = ""  # the nodes that got it, where they were not meant
 
@@ -84,8 +86,11 @@ def title(cause: Cause, subject: Subject) -> str:
 
 
 def rule_in_words(rule: Rule) -> str:
-    """`nftables rule "udp dport 6081 drop" (inet filter input handle 12)`."""
+    """`nftables rule "udp dport 6081 drop" (inet filter input handle 12)`, and whose it is."""
     ruleset = _RULESETS.get(rule.tool, rule.tool)
+    whose = str(owner(rule))
+    if whose:
+        ruleset = f"{whose}: {ruleset}"
     chain = " ".join(filter(None, (rule.family if rule.tool == "nft" else "", rule.table)))
     place = f"{chain} {rule.chain}"
     if rule.policy:
@@ -208,7 +213,7 @@ def _network(subject: Subject) -> str:
     if only is not None:
         text = f"{who} passes {what} {only}"
     if subject.rejecters and kind.cause is CellCause.REJECTED:
-        words = [_rejecter(r) for r in subject.rejecters]
+        words = [_rejecter(r, subject) for r in subject.rejecters]
         return f"{text}, refused by {', '.join(words)}"
     if kind.cause is CellCause.REJECTED:
         text += ", with an RST in the destination's name"
@@ -216,7 +221,10 @@ def _network(subject: Subject) -> str:
     return text + hop(path) if path is not None else text
 
 
-def _rejecter(who: str) -> str:
+def _rejecter(who: str, subject: Subject) -> str:
+    owned = subject.owners.get(who)
+    if owned is not None:
+        return f"{who} ({owned})"
     return {BY_THE_SOURCE: "the source", BY_THE_DESTINATION: "the destination"}.get(who, who)
 
 
