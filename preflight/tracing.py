@@ -9,7 +9,6 @@ from preflight.core.findings.model import Finding
 from preflight.core.groups import Kind, groups
 from preflight.core.looks import CellLook
 from preflight.core.matrix import Matrix
-from preflight.core.model import Verdict
 from preflight.diagnose import Ground, Sample
 
 
@@ -28,7 +27,7 @@ class Tracing:
         wanted = {
             i: Sample(c.source, c.destination, c.probe, c.family, Kind(*c.outcome[:5]))
             for i, c in enumerate(cells)
-            if c.source in ground.chorus.alive and c.outcome.verdict is not Verdict.UNKNOWN
+            if c.source in ground.chorus.alive
         }
         found: dict[int, Diagnosis] = {}
         if wanted and not ground.chorus.interrupted:

@@ -30,6 +30,8 @@ from preflight.core.model import Phase
 from preflight.core.options import CheckOptions
 from preflight.errors import UsageError
 
+_NAMED = 8
+
 
 def trace(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A node of the inventory.")],
@@ -68,6 +70,10 @@ def trace(
     known = load(inventory)
     if source == destination:
         raise UsageError(f"{source} to itself: a trace needs two nodes")
+    names = [node.name for node in known.nodes]
+    for wanted in (source, destination):
+        if wanted not in names:
+            raise UsageError(f"{wanted}: no such node; there are {', '.join(names[:_NAMED])}")
     if output is not None:
         ensure_writable(output)
     if pcap is not None:

@@ -43,7 +43,7 @@ def _tell(paper: Paper, snapshot: Snapshot, look: CellLook) -> None:
     what = f"{probe.name}: {traffic(probe, look.cell.family)} over {SPOKEN[look.cell.family]}"
     paper.sentence((what, "head"), f", {look.cell.outcome.verdict}", indent=2)
     if look.diagnosis is None:
-        paper.item("-", "no closer look could be taken: the source has no agent", indent=4)
+        paper.item("-", "no closer look could be taken: nobody is there to send", indent=4)
     else:
         told = list(dict.fromkeys(of_diagnosis(look.diagnosis, snapshot.matrix)))
         for sentence in told or ["nothing beyond what its verdict says"]:

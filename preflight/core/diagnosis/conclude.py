@@ -38,7 +38,8 @@ def conclude(
 
     `rounds` are those of the search that found `size`.
     """
-    hits = tuple(hit for one in (observed, *rounds) for hit in _hits(one, kind))
+    found = [hit for one in (observed, *rounds) for hit in _hits(one, kind)]
+    hits = tuple({(hit.node, hit.leg, hit.rule): hit for hit in reversed(found)}.values())[::-1]
     kernel, kernel_node = (None, None) if hits else _kernel(observed, probe, kind)
     kernel_node = None if kernel is None else kernel_node
     return Diagnosis(

@@ -16,7 +16,7 @@ from preflight.core.diagnosis.trial import Rule
 from preflight.core.findings.shapes import Shapes
 from preflight.core.groups import Group
 from preflight.core.matrix import Matrix
-from preflight.core.model import Cause, Leg, Place, Verdict
+from preflight.core.model import Cause, Leg, Place, Severity, Verdict
 
 _BAD = (Verdict.BLOCKED, Verdict.LOSSY)
 _COMPARED = 64  # of more groups nobody reads the last
@@ -49,6 +49,7 @@ def _alike(
     matrix: Matrix, groups: Sequence[Group], diagnoses: Mapping[int, Sequence[Diagnosis]]
 ) -> Iterator[tuple[int, int]]:
     shapes = Shapes(matrix)
+    yield from _unknown(groups)
     known: dict[Identity, int] = {}
     for i, found in diagnoses.items():
         for diagnosis in found:
@@ -60,6 +61,14 @@ def _alike(
             yield i, j
     yield from _partitions(shapes, groups)
     yield from _masked(shapes, groups, diagnoses)
+
+
+def _unknown(groups: Sequence[Group]) -> Iterator[tuple[int, int]]:
+    """What nobody could see, for one reason: that is one thing to mend."""
+    first: dict[tuple[Cause | None, Severity], int] = {}
+    for i, group in enumerate(groups):
+        if group.kind.verdict is Verdict.UNKNOWN:
+            yield first.setdefault((group.kind.cause, group.severity), i), i
 
 
 def identities(diagnosis: Diagnosis) -> Iterator[Identity]:
