@@ -102,7 +102,8 @@ def _kernel(observed: Observed, probe: Probe, kind: Kind) -> tuple[KernelReason 
     if end is None or came is None or went is None:
         return None, None
     probed = observed.mask(Purpose.PLAIN) | observed.mask(Purpose.FLOW)
-    came &= probed
+    refused = sum(1 << shot for shot in observed.send_errors)
+    came = (came | refused if before == "sent" else came) & probed
     lost = came & ~went
     if not lost:
         return None, None
