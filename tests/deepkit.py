@@ -89,10 +89,14 @@ class Deep:
         part = self.order(*trials, **fields)
         return self.collect(trials, part, wait)
 
-    def order(self, *trials: Trial, go: bool = True, **fields: Any) -> list[int]:
-        """Everybody watches, and with `go` has been told to begin. The positions of those nodes."""
+    def order(
+        self, *trials: Trial, go: bool = True, without: Collection[int] = (), **fields: Any
+    ) -> list[int]:
+        """Everybody watches, and with `go` has been told to begin. The positions of those nodes;
+        `without` are some that have no agent.
+        """
         self._number += 1
-        part = sorted({node for t in trials for node in (t.source, t.destination)})
+        part = sorted({node for t in trials for node in (t.source, t.destination)} - set(without))
         for node in part:
             self.start(node).say(self.frame(node, trials, fields))
         for node in part:

@@ -362,6 +362,17 @@ def test_a_short_quote_on_ipv6_leaves_it_open() -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
+def test_what_this_node_itself_says_of_what_it_got(probe: Probe, family: Family) -> None:
+    """An error on its way out, however much of the shot it quotes."""
+    come = trial(probe, family, [row(probe), row(probe, 40001)], role=DESTINATION)
+    book, version = Book([come], RUN_IDENT), 4 if family is Family.IPV4 else 6
+    for quote in (made(come, 1), made(come, 1)[: 28 if version == 4 else 48]):
+        assert book.quoted(version, quote, DESTINATION) == (0, 1)
+        assert book.quoted(version, quote) is None
+
+
+@BOTH
 def test_a_quote_with_a_rewritten_sequence_number(family: Family) -> None:
     one = trial(HEALTH, family, [row(HEALTH)])
     book = Book([one], RUN_IDENT)

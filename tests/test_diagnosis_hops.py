@@ -94,6 +94,10 @@ class TestBlocked:
         found = path(way(3, 2, at_ingress=True), on_link=False)
         assert found == Path(answered(1), 2, 3, False, answered(1, 2, 3))
 
+    def test_nobody_but_the_comparison_knows_the_first_router(self) -> None:
+        found = path(way(3, 1, at_ingress=True), on_link=False)
+        assert found == Path((), None, 3, False, answered(1, 2, 3))
+
     def test_the_comparison_tells_a_router_that_is_just_silent(self) -> None:
         found = path(way(3, 3, silent=(2,), at_ingress=True), on_link=False)
         assert found == Path(answered(1), 2, 3, False, answered(1, 3))
@@ -150,9 +154,13 @@ class TestBlocked:
 
 
 class TestNoPlace:
-    def test_what_was_rejected_aloud_did_not_fall_silent(self) -> None:
+    @pytest.mark.parametrize("family", Family)
+    def test_what_was_rejected_aloud_did_not_fall_silent(self, family: Family) -> None:
         """Rejections are rate limited too: the first TTL without one is no place."""
-        seen = way(3, 2, rejects=True)
+        seen = way(3, 2, rejects=True, family=family)
+        aloud = [e for e in seen.errors if seen.trial.shots[e.shot].purpose is Purpose.PLAIN]
+        hops = [e for e in seen.errors if e.type in (11, 3) and e.code == 0]
+        seen.errors = [*hops, aloud[0]]
         found = path(seen, on_link=False)
         assert found is not None
         assert found.routers == answered(1, 2)
@@ -215,6 +223,25 @@ class TestNoPlace:
         seen.seen |= {"sent": 0, "left": None}
         assert path(seen, on_link=None) is None
 
+    def test_nor_was_what_left_in_part(self) -> None:
+        seen = way(3, 2)
+        gone = [i for i, s in enumerate(seen.trial.shots) if s.ttl > 2]
+        seen.seen["left"] = (seen.seen["left"] or 0) & ~sum(1 << i for i in gone)
+        found = path(seen, on_link=False)
+        assert found is not None
+        assert (found.routers, found.silent) == (answered(1, 2), None)
+
+    def test_only_a_rising_ttl_asks(self) -> None:
+        """A full one that runs out went round in a loop; which router said so is no hop."""
+        seen = way(3, 2)
+        shots = seen.trial.shots
+        hops = [i for i, shot in enumerate(shots) if shot.purpose is Purpose.HOP]
+        first_plain = hops[-1] + 1
+        seen.errors = [ShotError(i, ROUTERS[3], 11, 0, 0) for i in (hops[-1], first_plain)]
+        found = path(seen, on_link=False)
+        assert found is not None
+        assert found.routers == (Router(10, ROUTERS[3]),)
+
     def test_a_ttl_that_the_source_itself_set_anew_asks_nobody(self) -> None:
         seen = way(3, 2)
         seen.passages["left"] = {
@@ -239,9 +266,10 @@ class TestDistance:
         assert found.distance == 3
 
     def test_by_the_lowest_ttl_that_arrived_where_no_tap_kept_one(self) -> None:
-        found = path(way(3, None, passages={}), on_link=False)
-        assert found is not None
-        assert found.distance == 3
+        for routers in (0, 1, 3):
+            found = path(way(routers, None, passages={}), on_link=False)
+            assert found is not None
+            assert found.distance == routers
         seen = way(3, None, passages={})
         keep = mask_of(seen.trial.shots, Purpose.HOP)
         gap = [i for i, s in enumerate(seen.trial.shots) if s.purpose is Purpose.HOP and s.ttl == 3]
@@ -253,14 +281,24 @@ class TestDistance:
         assert unknown is not None
         assert unknown.distance is None  # TTL 3 was never sent: it may be 2 as well
 
-    def test_paths_of_unlike_length_have_none(self) -> None:
-        seen = way(3, 1)
+    @pytest.mark.parametrize("drops", [None, 1])
+    def test_paths_of_unlike_length_have_none(self, drops: int | None) -> None:
+        seen = way(3, drops)
         arrived = seen.passages["arrived"]
         first = min(arrived)
         arrived[first] = arrived[first]._replace(ttl=seen.trial.shots[first].ttl - 2)
         found = path(seen, on_link=False)
         assert found is not None
         assert found.distance is None
+
+    def test_the_traced_flow_knows_its_own_best(self) -> None:
+        seen = way(3, None)
+        for i, end in seen.passages["arrived"].items():
+            if seen.trial.shots[i].purpose is not Purpose.HOP:
+                seen.passages["arrived"][i] = end._replace(ttl=62)
+        found = path(seen, on_link=False)
+        assert found is not None
+        assert found.distance == 3
 
     @pytest.mark.parametrize("ttl", [255, 128, 64])
     def test_a_ttl_that_was_set_anew_on_the_way_tells_none(self, ttl: int) -> None:

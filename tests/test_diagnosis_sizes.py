@@ -115,18 +115,31 @@ class TestSearch:
 
     @pytest.mark.parametrize("family", Family)
     def test_a_router_that_says_so_makes_it_no_black_hole(self, family: Family) -> None:
-        network = Network(1437, tells=1437)
-        size = found(network, family=family)
+        network = Network(4321, tells=4321)
+        size = found(network, 9000, family)
         assert size is not None
-        assert size[:2] == (1437, 1438)
+        assert size[:2] == (4321, 4322)
         assert not size.black_hole
-        assert (size.reported_by, size.reported_mtu) == (ROUTERS[1], 1437)
-        assert network.rounds <= 3  # its word is the next guess
+        assert (size.reported_by, size.reported_mtu) == (ROUTERS[1], 4321)
+        assert network.rounds == (3 if family is Family.IPV4 else 2)  # its word is the next guess
 
     def test_an_old_router_names_no_mtu(self) -> None:
         size = found(Network(1400, tells=0))
         assert size is not None
         assert (size.black_hole, size.reported_by, size.reported_mtu) == (False, ROUTERS[1], None)
+
+    def test_of_several_the_one_that_names_the_least(self) -> None:
+        search = searching()
+        seen = Network(1400, tells=1400).carry(search.next_shots(None), Family.IPV4)
+        seen.errors = [
+            error._replace(sender=router, mtu=mtu)
+            for error in seen.errors
+            for router, mtu in ((ROUTERS[0], 0), (ROUTERS[1], 1450), (ROUTERS[2], 1400))
+        ]
+        search.next_shots(seen)
+        size = search.result()
+        assert size is not None
+        assert (size.reported_by, size.reported_mtu) == (ROUTERS[2], 1400)
 
     def test_a_router_that_lies_about_the_mtu_is_not_believed(self) -> None:
         size = found(Network(1400, tells=576))

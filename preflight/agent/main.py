@@ -76,6 +76,9 @@ class Agent:
 
     # --- the node
 
+    def _packed_own(self) -> "dict[int, bytes]":
+        return {family: _packed(family, address) for family, address in self._own.items()}
+
     def _hello(self, setup: "dict[str, Any]") -> "dict[str, Any]":
         self._setup = setup
         self._key = bytes.fromhex(setup["key"])
@@ -105,9 +108,6 @@ class Agent:
         }
         hello["echo_ignored"] = host.echo_ignored()
         return hello
-
-    def _packed_own(self) -> "dict[int, bytes]":
-        return {family: _packed(family, address) for family, address in self._own.items()}
 
     def _open(self, setup: "dict[str, Any]") -> None:
         tag, ident = run_tag(self._key), run_ident(self._key)
@@ -211,12 +211,12 @@ class Agent:
             self._say({"t": "sent", "number": deep.number})
             while self._drain is None or not (deep.complete or monotonic() >= self._drain):
                 self._watch_once(_TICK_S)
-            out = deep.report()
+            told = deep.report()
         finally:
             self._readers = []
             deep.close()
             self._forget(deep.tokens)
-        self._say(out)
+        self._say(told)
 
     def _forget(self, tokens: "list[bytes]") -> None:
         """What came up in a deep look is no stray of a later look, now or late."""

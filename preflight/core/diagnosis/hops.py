@@ -152,4 +152,4 @@ def _passed_by(observed: Observed, shot: int) -> int | None:
         return None
     begin = observed.passages.get("left", {}).get(shot)
     ttl = observed.trial.shots[shot].ttl if begin is None else begin.ttl
-    return ttl - end.ttl if 0 <= end.ttl <= ttl else None
+    return ttl - end.ttl if end.ttl <= ttl else None
