@@ -3,6 +3,8 @@
 import errno
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -18,6 +20,7 @@ from preflight.agent.taps import STACKED, Devices, Tap, failed_neighbours, stack
 from preflight.agent.watch import Watcher, kind_of, previous
 from preflight.core.model import ECHO, GENEVE, HEALTH, Family, Probe
 from preflight.craft.templates import template
+from preflight.lab import Lab
 
 KEY = b"k" * 32
 ME, PEER = 1, 0
@@ -628,3 +631,13 @@ def test_the_vantage_points_are_those_of_a_look() -> None:
     assert look.run.tag == run_tag(KEY)
     assert look.run.ident == run_ident(KEY)
     assert look.missing == 2 * (4 + 8 + 8)
+
+
+def test_another_namespaces_card_of_the_same_name_is_not_ours(lab4: Lab) -> None:
+    """sysfs, as a node without a mount of its own sees it, may show the first namespace's eth0."""
+    ask = "from preflight.agent import host; print(host.drivers('eth0'), host.drivers('lo'))"
+    enter = ["nsenter", f"--net=/run/netns/{lab4.node('n1').namespace}"]
+    done = subprocess.run(
+        [*enter, sys.executable, "-c", ask], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[] []\n"

@@ -5,7 +5,13 @@ import posix
 import struct
 import sys
 
-from preflight.agent.netlink import NETLINK_SOCK_DIAG, Netlink
+from preflight.agent.netlink import (
+    NETLINK_SOCK_DIAG,
+    RTM_GETLINK,
+    RTM_NEWLINK,
+    Netlink,
+    attributes,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +22,8 @@ if TYPE_CHECKING:
 _LISTEN = b"0A"  # TCP_LISTEN of include/net/tcp_states.h, as /proc spells it
 _LISTEN_BIT = 1 << 10
 _MAX_READ = 1 << 24
+IFLA_LINKINFO, IFLA_INFO_KIND = 18, 1
+_STACKED = ("bond", "bridge", "vlan", "team")  # send through the cards below them
 _MOST_BELOW = 8  # a bridge may have a port for each of a hundred containers
 _UDP_TABLES = ((4, ""), (6, "6"))
 _SOCK_DIAG_BY_FAMILY = 20  # linux/sock_diag.h
@@ -166,9 +174,10 @@ def addresses() -> "dict[bytes, int]":
 
 
 def drivers(device: str) -> "list[str]":
-    """The drivers of the network cards that a device sends through, from sysfs; none for virtual
-    ones.
-    """
+    """The drivers of the network cards that a device sends through; none for virtual ones."""
+    kind = _kind(device)
+    if kind and kind not in _STACKED:
+        return []
     found = set()
     devices = [device]
     for name in devices:  # which grows meanwhile
@@ -184,3 +193,22 @@ def drivers(device: str) -> "list[str]":
         below = [entry[6:] for entry in entries if entry.startswith("lower_")]
         devices += [lower for lower in below[:_MOST_BELOW] if lower not in devices]
     return sorted(found)
+
+
+def _kind(device: str) -> str:
+    """What kind of virtual device it is, empty for a card.
+
+    sysfs cannot be asked: in a namespace it may show another one's device of the same name.
+    """
+    netlink = Netlink()
+    try:
+        wanted = struct.pack("=BxHiII", 0, 0, socket.if_nametoindex(device), 0, 0)
+        for kind, body in netlink.ask(RTM_GETLINK, wanted):
+            if kind == RTM_NEWLINK:
+                info = attributes(attributes(body[16:]).get(IFLA_LINKINFO, b""))
+                return info.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode("ascii", "replace")
+    except OSError:
+        pass
+    finally:
+        netlink.close()
+    return ""
