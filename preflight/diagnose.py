@@ -3,20 +3,24 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from preflight.chorus import Chorus
 from preflight.core.diagnosis.conclude import conclude
 from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.diagnosis.discovery import culprits
 from preflight.core.diagnosis.plan import SAMPLES, shots
 from preflight.core.diagnosis.sizes import SizeSearch
-from preflight.core.diagnosis.trial import Form, Observed, Shot, Trial, observe
+from preflight.core.diagnosis.trial import Form, Observed, Purpose, Shot, Trial, observe
 from preflight.core.facts.risk import Risk
-from preflight.core.findings.build import Looked, findings
+from preflight.core.findings.build import Astray, findings
 from preflight.core.findings.hazards import Sources, from_risks, numbered, translated
 from preflight.core.findings.model import Finding
-from preflight.core.findings.split import blamed
-from preflight.core.groups import Group, Kind, groups
+from preflight.core.findings.shapes import Shapes
+from preflight.core.findings.split import Atom, Looked, atoms
+from preflight.core.findings.unfound import one_node_each
+from preflight.core.groups import FamilyProbe, Group, Kind, groups
 from preflight.core.matrix import Matrix
 from preflight.core.model import (
     Cause,
@@ -28,6 +32,7 @@ from preflight.core.model import (
     Verdict,
     family_of,
 )
+from preflight.core.naming import members
 from preflight.core.offsets import tag_offset
 from preflight.core.options import CheckOptions
 from preflight.core.scope import Scope
@@ -39,8 +44,11 @@ _FIRST_NUMBER = 0x8000  # of the looks' numbers, which the survey counts from 1
 _RATE = 1000.0  # shots a second from each node
 _SETTLE_S = 0.3  # what counters do without us
 _WAIT_S = 0.7
+_WAIT_AGAIN_S = 1.0  # neighbours are asked for once a second
 _GRACE_S = 5.0
 _BUDGET_S = 4.0  # no round begins after that
+_CONSIDERED = 16  # sources, and destinations of each, for a sample
+_CLEAR = (Cause.NO_ROUTE, Cause.NO_NEIGHBOUR)  # whatever the probe
 _ALIENS = 4
 _SMALLEST = {Family.IPV4: 100, Family.IPV6: 1280}
 _VERSIONS = {Family.IPV4: 4, Family.IPV6: 6}
@@ -59,47 +67,55 @@ class Sample(NamedTuple):
     family: Family
     kind: Kind
 
+    def of(self, atom: Atom) -> bool:
+        """Whether it is one of these cells, whatever the probe."""
+        there = atom.sources >> self.source & atom.destinations >> self.destination & 1
+        return bool(there) and self.family is atom.test.family
 
-def samples(groups: Sequence[Group], usable: set[int]) -> list[tuple[int, Sample]]:
-    """Cells to look at, each with the position of its group: one of each group, then one more for
-    each further node inside which a group's cells die.
+
+def samples(matrix: Matrix, groups: Sequence[Group], usable: set[int]) -> list[tuple[int, Sample]]:
+    """Cells to look at, each with the position of its group: one of each group, then one of each
+    further part of them that may be bad for another reason.
 
     Groups of which a closer look can say no more are left out.
     """
     busy: Counter[int] = Counter()
     chosen: list[tuple[int, Sample]] = []
+    shapes = Shapes(matrix)
+    ranked = [
+        (atom.rank, position, atom)
+        for position, group in enumerate(groups)
+        if group.kind.verdict in (Verdict.BLOCKED, Verdict.LOSSY)
+        for atom in atoms(shapes, group)
+        if atom.rank == 0 or group.kind.cause not in _CLEAR
+    ]
 
-    def choose(position: int, node: int | None) -> None:
+    def choose(position: int, atom: Atom) -> None:
         group = groups[position]
-        pairs = [pair for pair in _pairs(group, node) if pair[0] in usable]
+        pairs = [pair for pair in _pairs(shapes, group, atom) if pair[0] in usable]
         if pairs and len(chosen) < SAMPLES:
             pair = min(pairs, key=lambda pair: (busy[pair[0]], pair[1] not in usable))
             busy[pair[0]] += 1
-            test = group.tests[0]
-            chosen.append((position, Sample(*pair, test.probe, test.family, group.kind)))
+            chosen.append((position, Sample(*pair, *atom.test, group.kind)))
 
-    bad = [
-        position
-        for position, group in enumerate(groups)
-        if group.kind.verdict in (Verdict.BLOCKED, Verdict.LOSSY)
-    ]
-    for position in bad:
-        choose(position, next(iter(blamed(groups[position])), None))
-    for position in bad:
-        for node in blamed(groups[position])[1:]:
-            choose(position, node)
+    for _, position, atom in sorted(ranked, key=lambda entry: entry[0]):
+        choose(position, atom)
+    for position, group in enumerate(groups):
+        own = [sample for number, sample in chosen if number == position]
+        for atom in one_node_each(group):
+            if not any(sample.of(atom) for sample in own):
+                choose(position, atom)
     return chosen
 
 
-def _pairs(group: Group, node: int | None) -> list[tuple[int, int]]:
-    """Some pairs of a group, of which cells die inside `node` where one is given."""
-    if node is None:
-        return [(group.sample.source, group.sample.destination)]
-    there = [(s, d) for s in group.sources for d in group.destinations if s != d]
-    if group.both_ways:
-        there += [(d, s) for s, d in there]
-    at_source = group.kind.place is Place.SOURCE
-    return [pair for pair in there if pair[0 if at_source else 1] == node]
+def _pairs(shapes: Shapes, group: Group, atom: Atom) -> list[tuple[int, int]]:
+    """Some pairs of a part of a group."""
+    rows = shapes.rows(group)
+    return [
+        (source, destination)
+        for source in islice(members(atom.sources), _CONSIDERED)
+        for destination in islice(members(rows.get(source, 0) & atom.destinations), _CONSIDERED)
+    ]
 
 
 class Ground(NamedTuple):
@@ -112,7 +128,7 @@ class Ground(NamedTuple):
     run: str
     progress: Progress
     sources: Sources  # of tunnel packets that came from an unlisted address
-    astray: Mapping[int, set[str]]  # senders of packets that came to a node and were for another
+    astray: Astray
     mtus: Mapping[tuple[int, Family], int]  # of the nodes' devices
     suspects: Sequence[int]  # nodes whose first words give cause to ask for facts
 
@@ -141,7 +157,7 @@ def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
     bad = groups(matrix)
     looks: dict[int, list[Looked]] = {}
     alone = not ground.options.diagnose or ground.chorus.interrupted
-    chosen = [] if alone else samples(bad, ground.chorus.alive)
+    chosen = [] if alone else samples(matrix, bad, ground.chorus.alive)
     aliens: dict[int, tuple[int, str]] = {}
     seen_from: dict[tuple[int, str], Diagnosis] = {}
     if not alone:
@@ -162,7 +178,8 @@ def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
             if number in aliens:
                 seen_from[aliens[number]] = diagnosis
                 continue
-            look = Looked(sample.source, sample.destination, diagnosis)
+            test = FamilyProbe(sample.probe, sample.family)
+            look = Looked(sample.source, sample.destination, diagnosis, test)
             looks.setdefault(position, []).append(look)
     found_out = findings(matrix, bad, looks, ground.astray, ground.mtus)
     hazards = [
@@ -284,7 +301,11 @@ class Examiner:
         probe = self._scope.probes[sample.probe]
         inert = sample.destination in self._inert[sample.probe]
         plan = shots(probe, sample.family, self._phase, inert, sample.kind, (), thorough)
-        return Trial(number, sample.source, sample.destination, sample.probe, sample.family, plan)
+        plain = [i for i, shot in enumerate(plan) if shot.purpose is Purpose.PLAIN]
+        return Trial(
+            number, sample.source, sample.destination, sample.probe, sample.family, plan,
+            plain[0] if plain and culprits(sample.kind) else None,
+        )  # fmt: skip
 
     def _round(self, trials: Sequence[Trial], *, trace: bool, pcap: bool) -> dict[int, Observed]:
         number = next(self._numbers)
@@ -305,8 +326,11 @@ class Examiner:
         chorus.broadcast(part, {"t": "go"})
         chorus.until(part, "sent", number, most / _RATE + _GRACE_S, keep)
         rest = part - reports.keys()
-        chorus.broadcast(rest, {"t": "drain", "wait": _WAIT_S if trace else _WAIT_S / 2})
-        chorus.until(rest, "report", number, _WAIT_S + _GRACE_S, keep)
+        wait = _WAIT_S if trace else _WAIT_S / 2
+        if any(trial.again is not None for trial in trials):
+            wait = _WAIT_AGAIN_S
+        chorus.broadcast(rest, {"t": "drain", "wait": wait})
+        chorus.until(rest, "report", number, wait + _GRACE_S, keep)
         if pcap:
             for node, frame in reports.items():
                 self.captured.setdefault(node, []).extend(frame.get("pcap") or ())
@@ -353,6 +377,7 @@ class Examiner:
             "far": far,
             "forms": {form: self._craft(probe, trial.family, form) for form in used},
             "shots": [_row(shot) for shot in trial.shots],
+            "again": trial.again,
         }
 
     def _address(self, node: int, family: Family) -> str:

@@ -70,7 +70,7 @@ def check(
 
                 ground = Ground(
                     extent, options, chorus, lookout.inert, run, progress, survey.sources,
-                    {node: {s[1] for s in some} for node, (_, some) in survey.strays.items()},
+                    {node: {s[:2] for s in some} for node, (_, some) in survey.strays.items()},
                     {(n, f): h["mtu"].get(f[-1], 0) for n, h in hellos.items() for f in Family},
                     sorted(hellos) if bad else suspects,
                 )  # fmt: skip

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from preflight.core.diagnosis.conclusions import Diagnosis
-from preflight.core.findings.build import Looked, findings
+from preflight.core.findings.build import findings
 from preflight.core.findings.model import Finding
-from preflight.core.groups import Kind, groups
+from preflight.core.findings.split import Looked
+from preflight.core.groups import FamilyProbe, Kind, groups
 from preflight.core.looks import CellLook
 from preflight.core.matrix import Matrix
 from preflight.diagnose import Ground, Sample
@@ -43,6 +44,6 @@ class Tracing:
             for i, cell in enumerate(cells):
                 test = (cell.probe, cell.family)
                 if i in found and test in group.tests and cell.outcome[:4] == group.kind[:4]:
-                    look = Looked(cell.source, cell.destination, found[i])
+                    look = Looked(cell.source, cell.destination, found[i], FamilyProbe(*test))
                     looks.setdefault(position, []).append(look)
         return findings(matrix, bad, looks, ground.astray, ground.mtus)

@@ -35,6 +35,8 @@ those that the node has a part in; both its ends get the same but for `role`, `o
     forms                    plain, harmless, random: {packet, protocol, token} of those used
     shots                    [form, source port, port, ttl, size, don't fragment], at most 1,024, in
                              the order of their leaving; ICMP: sequence number and 0 for the ports
+    again                    position of the shot to be sent again all the while, that neighbours
+                             are asked for; may be missing
 
 Its report has `trials`, in the same order (bit i of a mask is shot i):
 
@@ -46,13 +48,20 @@ Its report has `trials`, in the same order (bit i of a mask is shot i):
     resets           answered, received: mask of those that were RSTs (TCP)
     passages         left, returned, arrived, answered: [shot, device, source, source port,
                      destination, port, ttl, tos, size, don't fragment] as first seen by the tap
-    hits             [forward or reply, position in `rules`, shot or null]: a rule that ended it
+    hits             [forward or reply, position in `rules`, shot or null]: a rule that ended it;
+                     over IPv6 also [sought or seeks, position in `rules`, null]: one that ended
+                     neighbour discovery, so that whoever brings the other end's packets (that end
+                     on a link, else a router) asks in vain for this node, or this node for its next
+                     hop to the other end
     send_errors      at the source: [shot, errno]
     errors           at the source: [shot, sender, type, code, MTU] of every ICMP error that quotes
                      one of its shots, seen by the tap or by a socket
-    route            at the source: [next hop, its device's MTU], the former empty where there is no
-                     route, and the destination itself on a link
-    neighbour_failed at the source: that next hop does not answer ARP or neighbour discovery
+    route            [next hop to the other end, its device's MTU], the former empty where there is
+                     no route, and the other end itself on a link
+    neighbour_failed that next hop does not answer ARP or neighbour discovery, and what should have
+                     left, shots or answers to them, has not
+    mute             whoever brings the other end's packets asks for this node, and it sends nobody
+                     an answer
 
 and `node`: `trace`, why rules were not or not all traced, empty where they were; `rules`, of
 `agent.ruletext`, with the path of chains that led there; `counters` {settings, idle, moved,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import product
@@ -15,7 +16,7 @@ from deepkit import FAMILIES, PROBES, TRACE, Deep, flows, shot
 from scenarios import Rule, address, gateway, ip_commands, load, match, probe_match, sysctl
 from test_agent_kit import SYSTEM_PYTHON, Agent, look, peers, ship
 from test_agent_life import _RAW_ALONE
-from test_agent_noise import flood, udp
+from test_agent_noise import flood, tcp, udp
 from test_agent_pythons import teams
 
 from preflight.core.diagnosis.trial import Form, Observed, Purpose
@@ -480,6 +481,33 @@ def test_a_capture_that_overruns_has_not_watched(
     assert told[0].seen["arrived"] is None
     assert told[0].seen["accepted"] is None
     assert seen(told[1]) == "slaA???"
+
+
+def test_what_was_lost_before_the_shots_is_nobodys_loss(
+    deep: Deep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """n3 stands still in the idle window, while strangers' SYNs fill its buffers."""
+    lab = deep.lab
+    deep.start(0)
+    ship(monkeypatch, [("agent.deep", "_BUFFER = 4 << 20", "_BUFFER = 4 << 10")])
+    still, target = deep.start(2), address(lab.node("n3"), Family.IPV4)
+    trial = deep.trial(0, "n1", "n3", HEALTH, flows(HEALTH, 2))
+    still.say(deep.frame(2, [trial], {"trace": TRACE, "settle": 3600}))
+    while "preflight" not in lab.run("n3", "nft", "list", "tables").stdout:
+        assert still.process.poll() is None
+    still.process.send_signal(signal.SIGSTOP)
+    with lab.call("n4", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 255)) as raw:
+        for number in range(500):
+            raw.sendto(tcp(target, 1, 4240, number.to_bytes(4, "big")), (target, 0))
+    still.process.send_signal(signal.SIGCONT)
+    still.say({"t": "drain", "wait": 3600})  # which ends any wait, that one too
+    deep.agents[0].say(deep.frame(0, [trial], {}))
+    for one in (deep.agents[0], still):
+        assert one.hear()["t"] == "ready"
+        one.say({"t": "go"})
+    told = deep.collect([trial], [0, 2], 0.2)
+    assert deep.reports[2]["trials"][0]["lost"] == []
+    assert seen(told[0]) == "slaAwrR"
 
 
 def test_a_node_without_packet_sockets_says_what_it_can(

@@ -451,7 +451,17 @@ def test_the_words() -> None:
         "net.ipv4.conf.eth0/5.rp_filter = 1 (strict)",
         f"the kernel dropped {LOST} {_TRACED}",
         "`ip route get 10.0.0.2 from 10.0.0.1 iif eth0.5` says Invalid cross-device link",
+        "`ip route get 10.0.0.1 from 10.0.0.2` says unicast",
     )
+
+
+def test_without_any_way_back_the_filters_setting_is_not_to_blame() -> None:
+    rule = TABLE[0]
+    facts = evidence(rule, (*rule.needs, *rule.supports), Stage.TAKE_IN, Family.IPV4)
+    facts.settings["ip route get 10.0.0.1 from 10.0.0.2"] = "EINVAL"
+    found = ask(facts, Stage.TAKE_IN, Family.IPV4, Protocol.UDP)
+    assert found.reason is Reason.NO_ROUTE_BACK
+    assert not found.settings
 
 
 def test_every_reason_has_a_row_and_a_title() -> None:

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from trials import BLOCKED, LOSSY, planned
 
 from preflight.core.diagnosis.plan import MOST_SHOTS, MOST_SHOTS_THOROUGH
-from preflight.core.diagnosis.ports import TUNNEL_PORTS, control_ports, shuffled, sweep_ports
+from preflight.core.diagnosis.ports import (
+    TUNNEL_PORTS,
+    control_ports,
+    shuffled,
+    sweep_ports,
+    usual_ports,
+)
 from preflight.core.diagnosis.trial import Form, Purpose, Shot
 from preflight.core.groups import Kind
 from preflight.core.model import (
@@ -85,6 +91,7 @@ def test_nothing_but_the_harmless_form_where_a_tunnel_may_listen(
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
 @pytest.mark.parametrize("thorough", [False, True])
 def test_no_other_tunnels_port_is_ever_knocked_at(probe: Probe, thorough: bool) -> None:
+    assert set(TUNNEL_PORTS) == {4789, 6081, 8472, 51871}
     for kind in (BLOCKED, LOSSY, OPEN):
         shots = planned(probe, kind, thorough=thorough)
         others = {shot.port for shot in shots} - {probe.port or 0}
@@ -250,6 +257,11 @@ class TestFlows:
         assert all(0 < p < 65536 for p in ports)
         assert {p % 16 for p in ports} == set(range(16))
         assert port in ports
+        elsewhere = set(ports) - {port, *known}
+        assert not elsewhere & {53, 123, 1900, 4789, 5353, 6081, 8472, 11211, 51871}
+        usual = usual_ports(port, 10)
+        assert len(set(usual)) == 10
+        assert port not in usual or port == 703
 
 
 def test_sessions_are_what_the_module_says() -> None:

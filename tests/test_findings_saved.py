@@ -159,11 +159,13 @@ def test_older_files_have_none(tmp_path: Path) -> None:
 NODES = st.integers(0, 3)
 DIAGNOSES = st.from_type(Diagnosis).flatmap(
     lambda d: st.builds(
-        lambda nodes, node: d._replace(
+        lambda nodes, node, mute: d._replace(
             hits=tuple(h._replace(node=n) for h, n in zip(d.hits, nodes, strict=True)),
             kernel_node=node,
+            mute_node=mute,
         ),
         st.lists(NODES, min_size=len(d.hits), max_size=len(d.hits)),
+        st.none() | NODES,
         st.none() | NODES,
     )
 )

@@ -105,6 +105,7 @@ class Filters:
     def tap(self) -> bytes:
         """For a cooked packet socket, which sees every packet from its network header on."""
         p = Program()
+        self._before_ip(p)
         p.add(LD_B_ABS, 0)
         p.add(AND_K, 0xF0)
         self._dispatch(p, ((0x60, "v6"),))
@@ -131,6 +132,9 @@ class Filters:
             p.label(name)
             self._body(p, protocol, v6, errors=False)
         return p.assemble()
+
+    def _before_ip(self, p: Program) -> None:
+        """What else is to pass, without an IP header."""
 
     def _dispatch(self, p: Program, targets: "tuple[tuple[int, str], ...]") -> None:
         for number, name in targets:

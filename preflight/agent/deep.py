@@ -5,11 +5,13 @@ It comes to a node only where there is something to explain.
 """
 
 import _socket as socket
+from time import monotonic
 
 from preflight.agent.host import addresses
 from preflight.agent.inside import Counted, Counters, Inside, KernelDrops, Rules
 from preflight.agent.losses import losses
 from preflight.agent.marks import marks
+from preflight.agent.neighbours import Discovery, undisputed
 from preflight.agent.packets import ICMP, ICMPV6, TCP
 from preflight.agent.route import Routes
 from preflight.agent.shooter import Shooter
@@ -33,9 +35,11 @@ _BUFFER = 4 << 20  # bytes
 _SNAP, _ANCILLARY = 512, 64
 _MOST_DEVICES = 8  # of one peer; a bridge may have a port for each of a hundred containers
 _AT_DEVICES = {SOURCE: ("left", "returned"), DESTINATION: ("arrived", "answered")}
+_OUT = {SOURCE: ("sent", "left"), DESTINATION: ("accepted", "answered")}
 _AT_SOCKETS = {SOURCE: "received", DESTINATION: "accepted"}
 _ANSWERS = ("answered", "returned", "received")
 _ERRORS = {4: ICMP, 6: ICMPV6}
+_AGAIN_S = 0.2
 _TAP = (0, 0)  # in place of a raw socket's family and protocol
 
 
@@ -47,7 +51,7 @@ class ShotTap(PacketSocket):
         self._devices = devices
         self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
-    def read(self, seen: Sightings) -> None:
+    def read(self, seen: Sightings, discovery: Discovery) -> None:
         """Everything that is waiting."""
         for _ in range(MAX_READ):
             try:
@@ -56,7 +60,8 @@ class ShotTap(PacketSocket):
                 return
             if self._devices.counts(device, kind):
                 outgoing = kind == socket.PACKET_OUTGOING
-                seen.at_tap(data, outgoing, device, stamp_of(ancillary))
+                if not discovery.at_tap(data, outgoing):
+                    seen.at_tap(data, outgoing, device, stamp_of(ancillary))
 
 
 class Deep:
@@ -78,6 +83,7 @@ class Deep:
         self._trials = [Trial(fields, key, self.number) for fields in frame["trials"]]
         self._seen = Sightings(self._trials, tag, ident, self._pcap)
         self._routes = Routes()
+        self._discovery = Discovery(self._trials, self._routes)
         self._shooter = Shooter(tag, ident, self._routes)
         self._raw: dict[tuple[int, int], RawSocket] = {}
         self._tap: ShotTap | None = None
@@ -86,6 +92,8 @@ class Deep:
         self._rules: Rules | None = None
         self._counted: Counted | None = None
         self._blind: set[tuple[int, int]] = set()
+        self._silent: set[tuple[int, bytes]] = set()
+        self._next = 0.0
 
     @property
     def tokens(self) -> "list[bytes]":
@@ -119,6 +127,7 @@ class Deep:
             [shot.port for shot in tcp],
             [shot.source_port for shot in tcp],
             self._tag,
+            self._discovery.addresses if self._run else (),
         )
 
     def _wanted(self) -> "list[tuple[int, int]]":
@@ -134,6 +143,7 @@ class Deep:
     def _look_inside(self, devices: Devices) -> Inside:
         ways = []
         here = addresses()
+        self._discovery.here = set(here)
         for trial in self._trials:
             # What leaves by one device may come in by another: the one that has the address.
             for index in (self._way(trial).device, here.get(packed(trial.family, trial.own), 0)):
@@ -144,7 +154,8 @@ class Deep:
                 ways += devices.below(device)[:_MOST_DEVICES]
         names = list(dict.fromkeys(ways))
         pairs = list(dict.fromkeys((trial.own, trial.far) for trial in self._trials))
-        self._rules = Rules(self._run, marks(self._trials, self._tag), names)
+        known = marks(self._trials, self._tag) + self._discovery.marks()
+        self._rules = Rules(self._run, known, names)
         self._counted = Counted(self._losses)
         pieces = [self._counted, KernelDrops(), Counters(pairs, names), self._rules]
         return Inside(pieces, self._breathe)
@@ -152,7 +163,7 @@ class Deep:
     def read(self) -> None:
         """Everything that is waiting; the taps first, which know more of a packet."""
         if self._tap is not None:
-            self._tap.read(self._seen)
+            self._tap.read(self._seen, self._discovery)
         for raw in self._raw.values():
             for _ in range(MAX_READ):
                 got = raw.receive()
@@ -165,6 +176,7 @@ class Deep:
         """The idle window is over: what was lost and what moved in it had nothing to do with us."""
         self._inside.settle()
         self.read()
+        self._discovery.settle()
         self._lost()
 
     def _lost(self) -> "set[tuple[int, int]]":
@@ -198,21 +210,31 @@ class Deep:
         """All shots of this node; `idle(seconds)` watches meanwhile, False ends it."""
         self._shooter.run(self._trials, self._seen.records, self._rate, idle)
 
+    def again(self) -> None:
+        """Time and again while it waits: a kernel that got no answer three times stops asking for
+        a neighbour until there is another packet for it.
+        """
+        if monotonic() >= self._next:
+            self._next = monotonic() + _AGAIN_S
+            self._shooter.again(self._trials)
+
     # --- telling
 
     def report(self) -> "dict[str, Any]":
         """The report frame, as `preflight.wire` has it."""
         self.read()
         self._blind = self._lost()
+        self._discovery.blind = self._tap is None or _TAP in self._blind
         try:
-            silent = silent_neighbours()
+            self._silent = silent_neighbours()
         except OSError:
-            silent = set()
+            pass
         node = self._inside.tell() if self._run else {"trace": "not asked"}
         parts = [
-            self._part(trial, record, silent)
-            for trial, record in zip(self._trials, self._seen.records)
+            self._part(trial, record) for trial, record in zip(self._trials, self._seen.records)
         ]
+        for number, part in enumerate(parts):
+            part["mute"] = self._discovery.mute(number)
         for number, leg, rule, shot in self._hits():
             parts[number]["hits"].append([leg, rule, shot])
         out = {"t": "report", "number": self.number, "trials": parts, "node": node}
@@ -222,24 +244,28 @@ class Deep:
 
     def _hits(self) -> "list[tuple[int, str, int, int | None]]":
         """Position of the trial, leg, position of the rule, shot."""
-        out: list[tuple[int, str, int, int | None]] = []
+        out: dict[tuple[int, str, int, int | None], None] = {}
         for position, hit in self._rules.hits if self._rules is not None else ():
             source, destination = hit["source"], hit["destination"]
             if source and destination:
+                waiting = self._discovery.of_hit(hit, self._silent)
+                if waiting is not None:
+                    out.update(((*who, position, None), None) for who in waiting)
+                    continue
                 ends = [packed(6 if ":" in a else 4, a) for a in (source, destination)]
                 header = bytes.fromhex(hit["transport"])
                 found = self._seen.traced(hit["ident"], ends[0], ends[1], header)
                 if found is not None:
-                    out.append((found[0], found[1], position, found[2]))
-        return out + (self._counted.hits if self._counted is not None else [])
+                    out[(found[0], found[1], position, found[2])] = None
+        counted = self._counted.hits if self._counted is not None else []
+        return [*out, *undisputed(counted, list(out))]
 
     def _losses(self) -> "list[Loss]":
         watched = [set(self._watched(trial)) - set(self._unseen(trial)) for trial in self._trials]
-        return losses(self._trials, self._seen.records, watched)
+        found = losses(self._trials, self._seen.records, watched)
+        return found + self._discovery.losses(self._silent)
 
-    def _part(
-        self, trial: Trial, record: "Record", silent: "set[tuple[int, bytes]]"
-    ) -> "dict[str, Any]":
+    def _part(self, trial: Trial, record: "Record") -> "dict[str, Any]":
         part: dict[str, Any] = {
             "id": trial.number,
             "masks": {vantage: record.masks.get(vantage, 0) for vantage in self._watched(trial)},
@@ -250,9 +276,11 @@ class Deep:
                 for vantage, rows in record.passages.items()
             },
             "hits": [],
+            **self._next_hop(trial, record),
         }
         if trial.role == SOURCE:
-            part.update(self._at_source(trial, record, silent))
+            part["send_errors"] = sorted(record.send_errors.items())
+            part["errors"] = sorted(record.errors)
         return part
 
     def _unseen(self, trial: Trial) -> "list[str]":
@@ -272,17 +300,17 @@ class Deep:
             watched.append(_AT_SOCKETS[trial.role])
         return [vantage for vantage in watched if trial.two_way or vantage not in _ANSWERS]
 
-    def _at_source(
-        self, trial: Trial, record: "Record", silent: "set[tuple[int, bytes]]"
-    ) -> "dict[str, Any]":
-        sent = record.masks.get("sent", 0)
+    def _next_hop(self, trial: Trial, record: "Record") -> "dict[str, Any]":
+        """Of the way to the other end, and whether anything is stuck before it."""
         way = self._way(trial)
-        stuck = self._tap is not None and sent & ~record.masks.get("left", 0)
+        before, behind = _OUT[trial.role]
+        stuck = record.masks.get(before, 0) & ~record.masks.get(behind, 0)
+        watched = self._tap is not None and (trial.role == SOURCE or trial.two_way)
         return {
-            "send_errors": sorted(record.send_errors.items()),
-            "errors": sorted(record.errors),
             "route": [text(way.gateway) if way.device else "", way.mtu],
-            "neighbour_failed": bool(stuck) and (way.device, way.gateway) in silent,
+            "neighbour_failed": watched
+            and bool(stuck)
+            and (way.device, way.gateway) in self._silent,
         }
 
     def close(self) -> None:

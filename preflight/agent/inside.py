@@ -169,7 +169,7 @@ class Counted(Piece):
     name = "legacy"
 
     def __init__(self, losses: "Callable[[], list[Loss]]") -> None:
-        self.hits: list[tuple[int, str, int, int]] = []
+        self.hits: list[tuple[int, str, int, int | None]] = []
         self._losses = losses
         self._counters: Any = None
 
@@ -195,7 +195,11 @@ class Counted(Piece):
                 if key not in places:
                     places[key] = len(node["rules"])
                     node["rules"].append(rule)
-                self.hits += [(loss.trial, loss.leg, places[key], shot) for shot in loss.shots]
+                self.hits += [
+                    (trial, loss.leg, places[key], shot)
+                    for trial in loss.trials
+                    for shot in loss.shots
+                ]
         if self._counters.reasons:
             raise MissingError("; ".join(sorted(set(self._counters.reasons.values()))))
 

@@ -89,18 +89,23 @@ def _count(counts: str) -> int:
 class _Movement:
     """What moved in one table, by rule: while nothing of ours went through, and while it did."""
 
-    def __init__(self, table: Table, idle: "dict[str, float]", ours: "dict[str, int]") -> None:
+    def __init__(
+        self, table: Table, idle: "dict[str, int]", ours: "dict[str, int]", ratio: float
+    ) -> None:
         self.table = table
         self.idle = idle
         self.ours = ours
+        self.ratio = ratio
 
     def of(self, rule: Rule) -> int:
         """By how many packets it moved with ours."""
         return self.ours[_key(rule)]
 
-    def noise(self, rule: Rule) -> float:
-        """How many of them others may well have sent."""
-        usual = self.idle[_key(rule)]
+    def noise(self, rule: Rule, known: int) -> float:
+        """How many of them others may well have sent; `known` are those of the idle time that were
+        seen to end there.
+        """
+        usual = max(self.idle[_key(rule)] - known, 0) * self.ratio
         return usual + 3 * usual**0.5 + 1 if usual else 0
 
 
@@ -132,10 +137,10 @@ def movements(
             continue
         counts = [_counts(table) for table in seen if table is not None]
         now = _counts(last)
-        usual = {key: (counts[1][key] - counts[0][key]) * ratio for key in now}
+        usual = {key: counts[1][key] - counts[0][key] for key in now}
         moved = {key: now[key] - counts[2][key] for key in now}
         if min([*usual.values(), *moved.values()], default=0) >= 0:
-            out[name] = _Movement(last, usual, moved)
+            out[name] = _Movement(last, usual, moved, ratio)
     return out
 
 
@@ -153,8 +158,9 @@ def suspects(
         found = []
         for name, movement in moved.items():
             for rule, base in _reached(movement, one):
-                if _ended(movement, rule, one):
-                    exact = _explained(movement, rule, lost)
+                known = _known(rule, one.incoming, lost)
+                if one.packets and _ended(movement, rule, one, known):
+                    exact = _explained(movement, rule, lost, known)
                     found.append((_told(family, name, movement, rule, base), exact))
         for told, exact in found:
             told["sure"] = exact and len(found) == 1 and told["verdict"] != "queue"
@@ -185,17 +191,23 @@ def _reached(movement: _Movement, lost: Lost) -> "list[tuple[Rule, str]]":
     return out
 
 
-def _ended(movement: _Movement, rule: Rule, lost: Lost) -> bool:
+def _known(rule: Rule, incoming: bool, lost: "Sequence[Lost]") -> int:
+    """How many packets are known to have ended there before any of ours left."""
+    alike = [one for one in lost if one.idle and one.incoming is incoming]
+    return sum(one.idle for one in alike if can_match(rule.words[2:], one))
+
+
+def _ended(movement: _Movement, rule: Rule, lost: Lost, known: int) -> bool:
     if rule.target not in _ENDS + _QUEUES:
         return False
     moved = movement.of(rule)
-    return moved >= lost.packets and moved > movement.noise(rule)
+    return moved >= lost.packets and moved > movement.noise(rule, known)
 
 
-def _explained(movement: _Movement, rule: Rule, lost: "Sequence[Lost]") -> bool:
+def _explained(movement: _Movement, rule: Rule, lost: "Sequence[Lost]", known: int) -> bool:
     """Did it move by no more than what we lost there and others usually send?"""
     ours = sum(one.packets for one in lost if can_match(rule.words[2:], one))
-    return movement.of(rule) <= ours + movement.noise(rule)
+    return movement.of(rule) <= ours + movement.noise(rule, known)
 
 
 def _told(family: int, name: str, movement: _Movement, rule: Rule, base: str) -> "dict[str, Any]":

@@ -11,6 +11,8 @@ from preflight.agent.xtmatch import Lost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from preflight.agent.shots import Trial
     from preflight.agent.sightings import Record
 
@@ -25,10 +27,14 @@ _WAYS = {
 
 
 class Loss:
-    """Shots of one trial and leg, all to one port. `trial` is its position."""
+    """Shots of one leg, all to one port; or with the shot None other packets without which nothing
+    of some trials gets through. `trials` are positions.
+    """
 
-    def __init__(self, trial: int, leg: str, shots: "list[int]", lost: Lost) -> None:
-        self.trial = trial
+    def __init__(
+        self, trials: "list[int]", leg: str, shots: "Sequence[int | None]", lost: Lost
+    ) -> None:
+        self.trials = trials
         self.leg = leg
         self.shots = shots
         self.lost = lost
@@ -56,7 +62,7 @@ def losses(
                 if mask >> shot & 1:
                     by_port.setdefault(wanted.port, []).append(shot)
             out += [
-                Loss(position, leg, shots, _lost(trial, record, leg, shots))
+                Loss([position], leg, shots, _lost(trial, record, leg, shots))
                 for shots in by_port.values()
             ]
     return out

@@ -210,6 +210,7 @@ class Agent:
             deep.send(self._idle)
             self._say({"t": "sent", "number": deep.number})
             while self._drain is None or not (deep.complete or monotonic() >= self._drain):
+                deep.again()
                 self._watch_once(_TICK_S)
             told = deep.report()
         finally:

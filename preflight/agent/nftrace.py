@@ -106,9 +106,9 @@ class RuleTrace:
     def hits(self) -> "list[dict[str, Any]]":
         """What became of each packet of ours that was seen to end; the headers are as first seen.
 
-        ident, transport (hexadecimal), source, destination: the packet; family, table, chain,
-        handle (0 for the chain's policy), policy, verdict (drop, stolen, queue): its end; base: the
-        chain at the hook that led there; path: [family, table, chain] it walked; device.
+        ident, protocol, transport (hexadecimal), source, destination: the packet; family, table,
+        chain, handle (0 for the chain's policy), policy, verdict (drop, stolen, queue): its end;
+        base: the chain at the hook that led there; path: [family, table, chain] it walked; device.
         """
         return self._walks.hits
 

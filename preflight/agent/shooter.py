@@ -72,6 +72,12 @@ class Shooter:
             else:
                 records[number].see("sent", shot)
 
+    def again(self, trials: "list[Trial]") -> None:
+        """Once more those of which that is asked; nothing is told of it."""
+        for trial in trials:
+            if trial.role == SOURCE and trial.again is not None:
+                self._shoot(trial, trial.again, lambda _: False)
+
     def _shoot(self, trial: "Trial", shot: int, idle: "Callable[[float], bool]") -> int:
         """0, or the errno."""
         if not trial.two_way:

@@ -12,28 +12,59 @@ from preflight.agent.bpf import (
     JSET,
     LD_B_IND,
     LD_H_IND,
+    LD_W_ABS,
     LD_W_IND,
+    RET,
     Filters,
     Program,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 ICMP_ERRORS = (3, 11, 12)
 ICMPV6_ERRORS = (1, 2, 3, 4)
+ARP = 0x00010800  # how it begins: Ethernet, IPv4
+DISCOVERY = (135, 136)  # neighbour solicitation and advertisement
+_MOST_NEIGHBOURS = 64
 _MOST_PORTS = 24  # a program has 4,096 instructions at most, and each packet waits for all of them
 
 
 class ShotFilters(Filters):
     """`tag_ats` are offsets of the run's tag in UDP payloads, whatever the port; `ports` and
-    `source_ports` are what TCP shots go to and come from.
+    `source_ports` are what TCP shots go to and come from. Of ARP and IPv6 neighbour discovery the
+    tap sees what is about `neighbours` (packed).
     """
 
     def __init__(
-        self, tag_ats: "list[int]", ports: "list[int]", source_ports: "list[int]", tag: bytes
+        self,
+        tag_ats: "list[int]",
+        ports: "list[int]",
+        source_ports: "list[int]",
+        tag: bytes,
+        neighbours: "Iterable[bytes]" = (),
     ) -> None:
         super().__init__({}, [], True, tag, 0)
         self._tag_ats = sorted(set(tag_ats))
         self._ports = _ranges(sorted(set(ports)))
         self._source_ports = _ranges(sorted(set(source_ports)))
+        # Of an IPv6 address the last four bytes: it is a filter, and not yet the judgement.
+        ends = sorted({(len(one), int.from_bytes(one[-4:], "big")) for one in neighbours})
+        self._arp = [end for size, end in ends[:_MOST_NEIGHBOURS] if size == 4]
+        self._discovery = [end for size, end in ends[:_MOST_NEIGHBOURS] if size == 16]
+
+    def _before_ip(self, p: Program) -> None:
+        if self._arp:
+            other = p.fresh()
+            p.add(LD_W_ABS, 0)
+            p.jump(JEQ, ARP, None, other)
+            for at in (14, 24):  # who sends it, who is asked for
+                p.add(LD_W_ABS, at)
+                for address in self._arp:
+                    p.jump(JEQ, address, "pass")
+            p.add(RET, 0)
+            p.label(other)
 
     def _udp_body(self, p: Program) -> None:
         # A load beyond a packet's end refuses it, so the nearest place comes first.
@@ -56,12 +87,22 @@ class ShotFilters(Filters):
             p.go("refused")
         p.label("refused")
 
-    def _icmp_body(self, p: Program, v6: bool, errors: bool) -> None:  # noqa: ARG002 - always
+    def _icmp_body(self, p: Program, v6: bool, errors: bool) -> None:
         kinds, echo = (ICMPV6_ERRORS, (128, 129)) if v6 else (ICMP_ERRORS, (8, 0))
         tagged = p.fresh()
         p.add(LD_B_IND, 0)
         for kind in kinds:  # at the tap too: the node's own firewall may keep them from its sockets
             p.jump(JEQ, kind, "pass")
+        if self._discovery and v6 and not errors:
+            target, other = p.fresh(), p.fresh()
+            p.jump(JEQ, DISCOVERY[0], target)
+            p.jump(JEQ, DISCOVERY[1], None, other)
+            p.label(target)
+            p.add(LD_W_IND, 20)
+            for end in self._discovery:
+                p.jump(JEQ, end, "pass")
+            p.add(RET, 0)
+            p.label(other)
         p.jump(JEQ, echo[0], tagged)
         p.jump(JEQ, echo[1], None, "fail")
         p.label(tagged)

@@ -55,6 +55,7 @@ class Trial:
         self.tag_at: int = fields["tag_at"]
         self.own: str = fields["own"]
         self.far: str = fields["far"]
+        self.again: int | None = fields.get("again")
         self.two_way = self.protocol != UDP
         self._forms = {name: Template.of(form) for name, form in fields["forms"].items()}
         self.shots = [self._shot(row) for row in fields["shots"]]

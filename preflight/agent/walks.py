@@ -116,6 +116,7 @@ class Walks:
         self.hits.append(
             {
                 "ident": int_of(packet.network[4:6]) if v4 else 0,
+                "protocol": int_of(packet.network[9:10] if v4 else packet.network[6:7]),
                 "transport": packet.transport.hex(),
                 "source": source,
                 "destination": destination,

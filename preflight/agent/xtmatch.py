@@ -19,7 +19,8 @@ class Lost:
 
     `source` and `destination` are addresses as text, `ports` their source ports, `port` the
     destination's; `kind` the ICMP type; `flags` those of TCP; None is for any. `incoming` is from
-    the device into the node, else it is the way out. `packets` is how many.
+    the device into the node, else it is the way out. `packets` is how many, `idle` how many went
+    the same way before any of ours left.
     """
 
     def __init__(
@@ -34,7 +35,9 @@ class Lost:
         kind: "int | None" = None,
         flags: "int | None" = None,
         device: str = "",
+        idle: int = 0,
     ) -> None:
+        self.idle = idle
         self.family = 6 if ":" in destination else 4
         self.protocol = protocol
         self.source = source

@@ -7,9 +7,10 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from preflight.core.diagnosis.conclusions import Path as Way
+from preflight.core.diagnosis.discovery import culprits
 from preflight.core.findings.model import Block, Finding
 from preflight.core.findings.titles import rule_in_words
-from preflight.core.groups import FamilyProbe
+from preflight.core.groups import FamilyProbe, Kind
 from preflight.core.model import Cause, Evidence, Family, Leg, Outcome, Place, Verdict
 from preflight.core.snapshot import Snapshot
 from preflight.core.therefore import therefore
@@ -148,7 +149,7 @@ class _Steps:
             mark, text = Mark.UNKNOWN, "not watched"
         if self._lost == point.vantage:
             mark = Mark.LOST
-            text = "; ".join([text, *self._culprits(point)])
+            text = "; ".join([text, *(list(self._culprits(point)) or self._unfound())])
         return Step(point.leg, point.place, point.vantage, count, mark, text)
 
     def _proved(self, point: _Point) -> bool:
@@ -166,7 +167,8 @@ class _Steps:
             text = f"router {router.address} answers at TTL {router.ttl}"
             yield Step(leg, Place.PATH, "", None, Mark.PASSED, text)
         if self._lost == f"path-{leg}":
-            yield Step(leg, Place.PATH, "", None, Mark.LOST, _loss(self._outcome, way))
+            text = "; ".join([_loss(self._outcome, way), *self._unfound()])
+            yield Step(leg, Place.PATH, "", None, Mark.LOST, text)
         elif way is None or not way.routers:
             text = "one link, no router" if way is not None and way.on_link else ""
             yield Step(leg, Place.PATH, "", None, self._passed(behind), text)
@@ -202,6 +204,18 @@ class _Steps:
                     yield rule_in_words(hit.rule)
             if diagnosis.kernel is not None and diagnosis.kernel_node == node:
                 yield diagnosis.kernel.title
+
+    def _unfound(self) -> Iterator[str]:
+        """What keeps one of the two from being found by its neighbours, or from finding them."""
+        if self._test.family is not Family.IPV6 or not culprits(Kind(*self._outcome[:5])):
+            return
+        told = [f.diagnosis for f in self._findings if f.diagnosis is not None]
+        hits = (h for d in told for h in d.hits if h.of_discovery and h.rule.sure)
+        for hit in dict.fromkeys(h._replace(leg="") for h in hits):
+            if hit.node in self._pair:
+                who = "destination" if hit.node == self._pair[1] else "source"
+                rule = rule_in_words(hit.rule)
+                yield f"the {who} itself drops neighbour discovery: {rule}"
 
 
 def _lost_at(outcome: Outcome) -> str | None:

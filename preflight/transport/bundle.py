@@ -66,6 +66,7 @@ _DEEP = (
     "preflight.agent.sightings",
     "preflight.agent.shooter",
     "preflight.agent.losses",
+    "preflight.agent.neighbours",
     "preflight.agent.marks",
     "preflight.agent.inside",
     "preflight.agent.deep",

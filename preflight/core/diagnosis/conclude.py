@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 from preflight.core.diagnosis.conclusions import Diagnosis, Size
 from preflight.core.diagnosis.content import content
+from preflight.core.diagnosis.discovery import mute, stuck_back, unfound
 from preflight.core.diagnosis.flows import flows
 from preflight.core.diagnosis.hops import path
 from preflight.core.diagnosis.kernel import KernelReason, explain
@@ -40,6 +41,8 @@ def conclude(
     """
     found = [hit for one in (observed, *rounds) for hit in _hits(one, kind)]
     hits = tuple({(hit.node, hit.leg, hit.rule): hit for hit in reversed(found)}.values())[::-1]
+    sure = any(hit.rule.sure for hit in hits)
+    hits += tuple(_discovery(observed, kind, hits, on_link=on_link))
     kernel, kernel_node = (None, None) if hits else _kernel(observed, probe, kind)
     kernel_node = None if kernel is None else kernel_node
     return Diagnosis(
@@ -52,6 +55,8 @@ def conclude(
         size=size,
         rewrites=rewrites(observed),
         rejecters=tuple(dict.fromkeys(_rejecters(observed))),
+        stuck_back=stuck_back(observed, kind),
+        mute_node=None if sure else mute(observed, kind, on_link=on_link),
         notes=tuple(_notes(observed, kind, hits)),
     )
 
@@ -75,6 +80,18 @@ def _hits(observed: Observed, kind: Kind) -> Iterator[RuleHit]:
         if hit.leg != kind.leg or (node is not None and hit.node != node):
             continue
         if not hit.shots or any(lost >> shot & 1 for shot in hit.shots):
+            yield hit
+
+
+def _discovery(
+    observed: Observed, kind: Kind, hits: Sequence[RuleHit], *, on_link: bool | None
+) -> Iterator[RuleHit]:
+    """Neighbour discovery that the same rules ended, or where there are none, that explains it."""
+    if not any(hit.rule.sure for hit in hits):
+        yield from unfound(observed, kind, on_link=on_link)
+    known = {(hit.node, hit.rule) for hit in hits}
+    for hit in observed.hits:
+        if hit.of_discovery and (hit.node, hit.rule) in known:
             yield hit
 
 

@@ -57,8 +57,8 @@ class ContentPattern(StrEnum):
     """What the bytes have to do with the loss."""
 
     PORT = "port"  # nothing passes to this port, whatever its bytes; other ports pass
-    TUNNEL = "tunnel"  # other bytes pass in the same flow, a tunnel's header does not
-    INNER = "inner"  # the harmless form passes, Cilium's own does not
+    TUNNEL = "tunnel"  # other bytes pass in the same flow, neither form of a tunnel's does
+    INNER = "inner"  # another type in the tunnel's header passes, Cilium's own does not
     PROTOCOL = "protocol"  # no port of this protocol passes
 
 
@@ -113,4 +113,6 @@ class Diagnosis(NamedTuple):
     size: Size | None = None
     rewrites: tuple[Rewrite, ...] = ()
     rejecters: tuple[str, ...] = ()  # senders of ICMP errors that mean "discarded", and forged RSTs
+    stuck_back: bool = False  # no answer left: the destination's next hop answers no ARP or ND
+    mute_node: int | None = None  # who sent no answer, ARP or ND, to those who bring it packets
     notes: tuple[str, ...] = ()  # what could not be found out, and why

@@ -235,7 +235,16 @@ TABLE: Final[tuple[Rule, ...]] = (
             Dropped(("IP_RPFILTER",), ("ip_rcv_finish_core", "ip_rcv_finish")),
             # EXDEV before Linux 6.14, EINVAL since.
             Way(Direction.IN, ("EXDEV", "EINVAL"), denies=True),
+            # Without any way back loose would let nothing in either.
+            Way(Direction.BACK, ("unicast",), denies=True),
         ),
+        _V4,
+    ),
+    Rule(
+        Reason.NO_ROUTE_BACK,
+        _IN,
+        (Rise(("TcpExtIPReversePathFilter",)), Way(Direction.BACK, REFUSED)),
+        (Dropped(("IP_RPFILTER",), ("ip_rcv_finish_core", "ip_rcv_finish")),),
         _V4,
     ),
     Rule(

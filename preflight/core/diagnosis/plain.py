@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.records import UnreadableError
 
-_NODES = ("node", "kernel_node")
+_NODES = ("node", "kernel_node", "mute_node")
 
 
 def plain(diagnosis: Diagnosis, names: Sequence[str]) -> dict[str, Any]:

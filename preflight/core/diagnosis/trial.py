@@ -18,6 +18,9 @@ VANTAGES = ("sent", "left", "arrived", "accepted", "answered", "returned", "rece
 _AT_SOURCE = ("sent", "left", "returned", "received")
 _AT_DESTINATION = ("arrived", "accepted", "answered")
 _MOST = 1 << 20  # for numbers that a node tells
+# In place of a leg: others ask for the node in vain, or it asks for its next hop.
+SOUGHT, SEEKS = DISCOVERY = ("sought", "seeks")
+_LEGS = ("forward", "reply", *DISCOVERY)
 
 
 class Purpose(StrEnum):
@@ -61,6 +64,7 @@ class Trial:
     probe: int
     family: Family
     shots: tuple[Shot, ...]  # at most 1,024
+    again: int | None = None  # the one to send again all the while, that neighbours are asked for
 
 
 class Passage(NamedTuple):
@@ -88,12 +92,19 @@ class ShotError(NamedTuple):
 
 
 class RuleHit(NamedTuple):
-    """A firewall rule, or a chain's policy, that ended one of our packets."""
+    """A firewall rule, or a chain's policy, that ended one of our packets; or IPv6 neighbour
+    discovery, without which none of them gets there.
+    """
 
     node: int
-    leg: str  # forward or reply
+    leg: str  # forward, reply, or of neighbour discovery: SOUGHT, SEEKS
     shots: frozenset[int]  # empty where it is not known which
     rule: Rule
+
+    @property
+    def of_discovery(self) -> bool:
+        """Whether it is neighbour discovery that it ended."""
+        return self.leg in DISCOVERY
 
 
 class Rule(NamedTuple):
@@ -141,8 +152,11 @@ class Observed:
     errors: list[ShotError] = field(default_factory=list)
     passages: dict[str, dict[int, Passage]] = field(default_factory=dict)  # left, arrived, returned
     hits: list[RuleHit] = field(default_factory=list)
-    neighbour_failed: bool = False
+    neighbour_failed: bool = False  # the source's next hop
+    neighbour_failed_back: bool = False  # the destination's, towards the source
+    mute: set[int] = field(default_factory=set)  # nodes that sent no answer to who asked for them
     gateway: str = ""  # the source's next hop, the destination itself on a link; empty: not known
+    gateway_back: str = ""  # the destination's
     mtu: int = 0  # of the source's device towards it
     ends: dict[str, End] = field(default_factory=dict)  # source, destination: who reported
     source_address: str = ""  # as the shots were to have them
@@ -177,6 +191,12 @@ def observe(
             _sights(seen, part, role)
             if role == "source":
                 _at_source(seen, part)
+            else:
+                gateway, _ = part.get("route") or ("", 0)
+                seen.gateway_back = _address(gateway) if gateway else ""
+                seen.neighbour_failed_back = bool(part.get("neighbour_failed", False))
+            if part.get("mute", False):
+                seen.mute.add(node)
             _hits(seen, node, part, rules)
     return known
 
@@ -208,7 +228,7 @@ def _at_source(seen: Observed, part: Mapping[str, Any]) -> None:
 def _hits(seen: Observed, node: int, part: Mapping[str, Any], rules: Sequence[Rule]) -> None:
     by_rule: dict[tuple[str, int], set[int]] = {}
     for leg, rule, shot in part.get("hits", ()):
-        if leg not in ("forward", "reply"):
+        if leg not in _LEGS:
             raise ValueError("a leg that does not exist")
         shots = by_rule.setdefault((leg, int(rule)), set())
         if shot is not None:

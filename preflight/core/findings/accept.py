@@ -24,6 +24,8 @@ _COMMENTS = {
 _NAME = re.compile(r"[A-Za-z_.][A-Za-z0-9_./-]{0,127}")
 _XTABLES = re.compile(r"ip6?tables(-nft|-legacy)?")
 _NFT_FAMILIES = frozenset({"inet", "ip", "ip6", "bridge", "netdev"})
+_DISCOVERY = {"nd-neighbor-solicit": 135, "nd-neighbor-advert": 136}
+_DISCOVERED = "IPv6 neighbour discovery"
 _NOT_A_SYN = "tcp flags & (fin | syn | rst | ack) != syn"
 
 
@@ -74,6 +76,18 @@ def in_place(spot: Spot, traffic: Traffic) -> str | None:
     return None
 
 
+def discovery(spot: Spot) -> tuple[str, ...]:
+    """Commands that put an accept of IPv6 neighbour discovery there; none as with `in_place`."""
+    if not (is_name(spot.table) and is_name(spot.chain)):
+        return ()
+    if _XTABLES.fullmatch(spot.tool):
+        matches = (f"-p ipv6-icmp --icmpv6-type {number}" for number in _DISCOVERY.values())
+        return tuple(_iptables_rule(spot, match, _DISCOVERED) for match in matches)
+    if spot.tool == "nft" and spot.family in _NFT_FAMILIES:
+        return (_nft_rule(spot, f"icmpv6 type {{ {', '.join(_DISCOVERY)} }}", _DISCOVERED),)
+    return ()
+
+
 def _nft(spot: Spot, traffic: Traffic) -> str:
     ip = "ip" if traffic.family is Family.IPV4 else "ip6"
     parts = [
@@ -89,7 +103,11 @@ def _nft(spot: Spot, traffic: Traffic) -> str:
         parts.append(f"{traffic.probe.protocol} {side} {traffic.port}")
         if traffic.answers and traffic.probe.protocol is Protocol.TCP:
             parts.append(_NOT_A_SYN)
-    rule = f'{" ".join(parts)} accept comment "{traffic.comment}"'
+    return _nft_rule(spot, " ".join(parts), traffic.comment)
+
+
+def _nft_rule(spot: Spot, match: str, comment: str) -> str:
+    rule = f'{match} accept comment "{comment}"'
     where = f"rule {spot.family} {spot.table} {spot.chain}"
     if spot.before:
         return f"nft insert {where} position {spot.before} {shlex.quote(rule)}"
@@ -102,11 +120,14 @@ def _set(cidrs: Sequence[str]) -> str:
 
 
 def _iptables(spot: Spot, traffic: Traffic) -> str:
+    return _iptables_rule(spot, iptables_match(traffic), traffic.comment)
+
+
+def _iptables_rule(spot: Spot, match: str, comment: str) -> str:
     place = f"-I {spot.chain} {spot.before}" if spot.before else f"-A {spot.chain}"
-    comment = shlex.quote(traffic.comment)
     return (
-        f"{spot.tool} -w -t {spot.table} {place} {iptables_match(traffic)}"
-        f" -m comment --comment {comment} -j ACCEPT"
+        f"{spot.tool} -w -t {spot.table} {place} {match}"
+        f" -m comment --comment {shlex.quote(comment)} -j ACCEPT"
     )
 
 

@@ -116,3 +116,14 @@ def for_neighbour(who: str) -> Remedy:
         "subnet, and whether a firewall drops ARP, or ICMPv6 types 135 and 136."
     )
     return Remedy(advice=(told,))
+
+
+def for_mute(who: str) -> Remedy:
+    """For nodes that are asked for and do not answer."""
+    told = (
+        f"{who}: something on it keeps it from answering who asks for its address. Over IPv4: `nft "
+        "list ruleset` for tables of the family arp, `arptables -L`, the sysctls arp_ignore and "
+        "arp_filter. Over IPv6: firewall rules on ICMPv6 types 135 and 136, `ip -6 address` for "
+        "tentative and dadfailed."
+    )
+    return Remedy(advice=(told,))

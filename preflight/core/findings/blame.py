@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from preflight.core.diagnosis.conclusions import ContentPattern, Diagnosis, FlowPattern
 from preflight.core.diagnosis.trial import RuleHit
 from preflight.core.findings.model import Cause
+from preflight.core.findings.unfound import lacks
 from preflight.core.groups import Group
 from preflight.core.model import Cause as CellCause
-from preflight.core.model import Place, Verdict
+from preflight.core.model import Leg, Place, Verdict
 
 _BY_CELL: Mapping[CellCause | None, Cause] = {
     CellCause.NO_ROUTE: Cause.ROUTE,
@@ -27,13 +28,13 @@ _BY_SOURCE_PORT = {FlowPattern.HIGH_ONLY, FlowPattern.LOW_ONLY, FlowPattern.REPL
 
 
 def rules(diagnoses: Sequence[Diagnosis]) -> Iterator[RuleHit]:
-    """The rules that are surely to blame, each once."""
+    """The rules that are surely to blame, each once; those that ended probes first."""
     seen = set()
-    for diagnosis in diagnoses:
-        for hit in diagnosis.hits:
-            if hit.rule.sure and (hit.node, hit.rule) not in seen:
-                seen.add((hit.node, hit.rule))
-                yield hit
+    hits = [hit for diagnosis in diagnoses for hit in diagnosis.hits]
+    for hit in sorted(hits, key=lambda hit: hit.of_discovery):
+        if hit.rule.sure and (hit.node, hit.rule) not in seen:
+            seen.add((hit.node, hit.rule))
+            yield hit
 
 
 def blame(group: Group, diagnoses: Sequence[Diagnosis]) -> Cause:
@@ -47,12 +48,20 @@ def blame(group: Group, diagnoses: Sequence[Diagnosis]) -> Cause:
         return Cause.RULE
     if any(d.kernel is not None for d in diagnoses):
         return Cause.KERNEL
+    if any(lacks(d) for d in diagnoses):
+        return Cause.NEIGHBOUR
     if kind.cause in _BY_CELL:
         return _BY_CELL[kind.cause]
     if kind.cause is CellCause.SIZE:
         return Cause.SIZE
     if kind.place in (Place.SOURCE, Place.DESTINATION):
-        return Cause.NODE_FIREWALL
+        answers = (kind.leg, kind.place) == (Leg.REPLY, Place.DESTINATION)
+        stuck = answers and any(d.stuck_back for d in diagnoses)
+        return Cause.NEIGHBOUR if stuck else Cause.NODE_FIREWALL
+    return _on_the_path(kind.verdict, diagnoses)
+
+
+def _on_the_path(verdict: Verdict, diagnoses: Sequence[Diagnosis]) -> Cause:
     patterns = {d.flows.pattern for d in diagnoses if d.flows is not None}
     if FlowPattern.SOME_DEAD in patterns:
         return Cause.FLOWS
@@ -61,6 +70,6 @@ def blame(group: Group, diagnoses: Sequence[Diagnosis]) -> Cause:
         return Cause.INSPECTION
     if patterns & _BY_SOURCE_PORT:
         return Cause.NETWORK
-    if kind.verdict is Verdict.LOSSY:
+    if verdict is Verdict.LOSSY:
         return Cause.RATE_LIMIT if FlowPattern.LIMITED in patterns else Cause.LOSS
     return Cause.NETWORK

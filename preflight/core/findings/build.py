@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
-from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.diagnosis.conclusions import Diagnosis, RewrittenField
 from preflight.core.diagnosis.trial import RuleHit
 from preflight.core.findings.blame import blame, rules
 from preflight.core.findings.causes import causes
@@ -13,43 +12,53 @@ from preflight.core.findings.evidence import evidence
 from preflight.core.findings.mend import Mending, mend
 from preflight.core.findings.model import Block, Cause, Finding
 from preflight.core.findings.shapes import Shapes, union
-from preflight.core.findings.split import blamed, culprit, split
+from preflight.core.findings.split import Looked, blamed, split
 from preflight.core.findings.titles import Subject, title
+from preflight.core.findings.unfound import cut, hidden, lacks
 from preflight.core.groups import Group
 from preflight.core.matrix import Matrix
-from preflight.core.model import Family, Place, Severity, Verdict
+from preflight.core.model import Cause as CellCause
+from preflight.core.model import Family, Leg, Place, Protocol, Severity, Verdict
 from preflight.core.terms import traffics
 
+# Protocol numbers and senders of packets that came to a node and were meant for another.
+Astray = Mapping[int, set[tuple[int, str]]]
+_NUMBERS = {
+    (protocol, family): number
+    for protocol, numbers in (
+        (Protocol.UDP, (17, 17)), (Protocol.TCP, (6, 6)), (Protocol.ICMP, (1, 58))
+    )
+    for family, number in zip((Family.IPV4, Family.IPV6), numbers, strict=True)
+}  # fmt: skip
 _WORST_FIRST = (Verdict.BLOCKED, Verdict.LOSSY, Verdict.CLOSED, Verdict.UNKNOWN)
-
-
-class Looked(NamedTuple):
-    """A closer look at one cell of a group."""
-
-    source: int
-    destination: int
-    diagnosis: Diagnosis
 
 
 def findings(
     matrix: Matrix,
     groups: Sequence[Group],
     looks: Mapping[int, Sequence[Looked]] | None = None,
-    astray: Mapping[int, set[str]] | None = None,
+    astray: Astray | None = None,
     mtus: Mapping[tuple[int, Family], int] | None = None,
 ) -> list[Finding]:
     """The fewest statements that explain every cell that is not open, what matters most first.
 
     `groups` are `core.groups.groups` of the matrix; `looks` go by a group's position; `astray`
-    are the senders of packets that came to a node and were meant for another, by that node;
-    `mtus` those of the nodes' devices.
+    goes by the node to which packets came that were meant for another; `mtus` those of the nodes'
+    devices.
     """
     shapes = Shapes(matrix)
-    parts = list(_split(matrix, shapes, groups, looks or {}))
-    diagnoses = {i: [look.diagnosis for look in own] for i, (_, own) in enumerate(parts) if own}
+    pieces = [
+        (position, part)
+        for position, group in enumerate(groups)
+        for part in _parts(matrix, shapes, group, (looks or {}).get(position, ()))
+    ]
+    parts = [part for _, part in pieces]
+    told = {i: looked for i, (_, looked) in enumerate(parts) if looked}
+    own = [part for part, _ in parts]
+    instead = [_instead(matrix, part, astray or {}) for part in own]
     found = [
         _finding(matrix, shapes, [parts[i] for i in positions], astray or {}, mtus or {})
-        for positions in causes(matrix, [group for group, _ in parts], diagnoses)
+        for positions in causes(shapes, own, told, [o for o, _ in pieces], instead)
     ]
     found.sort(key=_importance)
     return [f._replace(identifier=f"F{n}") for n, f in enumerate(found, 1)]
@@ -58,35 +67,19 @@ def findings(
 Part = tuple[Group, list[Looked]]
 
 
-def _split(
-    matrix: Matrix,
-    shapes: Shapes,
-    groups: Sequence[Group],
-    looks: Mapping[int, Sequence[Looked]],
-) -> Iterator[Part]:
-    """The groups, cut where several nodes are to blame for unlike reasons."""
-    for position, group in enumerate(groups):
-        own = looks.get(position, ())
-        at_source = group.kind.place is Place.SOURCE
-        culprits = {
-            look.source if at_source else look.destination: culprit(look.diagnosis) for look in own
-        }
-        for part in split(matrix, shapes, group, culprits):
-            yield (
-                part,
-                [
-                    look
-                    for look in own
-                    if shapes.rows(part).get(look.source, 0) >> look.destination & 1
-                ],
-            )
+def _parts(matrix: Matrix, shapes: Shapes, group: Group, looks: Sequence[Looked]) -> Iterator[Part]:
+    """The group, cut where its cells have unlike causes."""
+    pieces = cut(matrix, shapes, group, looks)
+    yield from pieces.explained
+    for piece, own in pieces.rest:
+        yield from split(matrix, shapes, piece, own)
 
 
 def _finding(
     matrix: Matrix,
     shapes: Shapes,
     parts: Sequence[Part],
-    astray: Mapping[int, set[str]],
+    astray: Astray,
     mtus: Mapping[tuple[int, Family], int],
 ) -> Finding:
     parts = sorted(parts, key=lambda part: _rank(part[0]))
@@ -95,8 +88,9 @@ def _finding(
     diagnoses = [look.diagnosis for look in looked]
     group = own[0]
     cause = blame(group, diagnoses)
-    instead = _instead(matrix, group, astray) if cause is Cause.NETWORK else []
-    if instead:
+    on_the_path = cause in (Cause.NETWORK, Cause.INTERCEPTED)
+    instead = _instead(matrix, group, astray) if on_the_path else ()
+    if instead or (cause is Cause.NETWORK and any(map(_another_port, diagnoses))):
         cause = Cause.TRANSLATION
     hits = list(rules(diagnoses))
     tests = tuple(
@@ -106,10 +100,13 @@ def _finding(
     what = traffics(tests, matrix.probes)
     names = [node.name for node in matrix.nodes]
     nodes = _nodes(own, hits, diagnoses)
+    if cause is Cause.NEIGHBOUR:  # nobody knows why, but perhaps who
+        nodes = sorted({lack.node for d in diagnoses for lack in lacks(d)})
     rejecters = list(dict.fromkeys(_rejecters(own, diagnoses)))
     guilty = shapes.name(nodes) if nodes else ""
     owners = {address: node.name for node in matrix.nodes for address in node.addresses}
-    subject = Subject(group, where, what, names, guilty, hits, diagnoses, rejecters, owners)
+    loud = next((g for g in own if g.kind.cause is CellCause.REJECTED), group)
+    subject = Subject(loud, where, what, names, guilty, hits, diagnoses, rejecters, owners)
     subject = subject._replace(instead=shapes.name(instead) if instead else "")
     small: dict[int, int] = _small_devices(own, mtus) if cause is Cause.SIZE else {}
     if small:
@@ -118,7 +115,7 @@ def _finding(
     blocks = tuple(
         dict.fromkeys(Block(g.sources, g.destinations, g.both_ways, g.where, g.tests) for g in own)
     )
-    inside = tuple(sorted({node for g in own for node in blamed(g)}))
+    inside = tuple(sorted({n for g, looks in parts for n in hidden(g, looks) or blamed(g)}))
     telling = max(looked, key=lambda look: _weight(look.diagnosis), default=None)
     mending = mend(matrix, cause, group, tests, blocks, diagnoses, small, inside)
     return Finding(
@@ -133,7 +130,7 @@ def _finding(
         pairs=sum(row.bit_count() for row in union(shapes.rows(g) for g in own).values()),
         cells=sum(g.cells for g in own),
         nodes=tuple(nodes),
-        evidence=tuple(evidence(matrix, own, diagnoses)),
+        evidence=tuple(evidence(matrix, own, looked)),
         diagnosis=None if telling is None else telling.diagnosis,
         sample=_sample(group) if telling is None else (telling.source, telling.destination),
         changes=mending.changes,
@@ -167,10 +164,21 @@ def _weight(diagnosis: Diagnosis) -> tuple[bool, bool, bool]:
     )
 
 
-def _instead(matrix: Matrix, group: Group, astray: Mapping[int, set[str]]) -> list[int]:
+def _another_port(diagnosis: Diagnosis) -> bool:
+    return any(rewrite.field is RewrittenField.PORT for rewrite in diagnosis.rewrites)
+
+
+def _instead(matrix: Matrix, group: Group, astray: Astray) -> tuple[int, ...]:
     """The nodes that got what these sources sent to others."""
-    senders = {address for s in group.sources for address in matrix.nodes[s].addresses}
-    return [node for node, by in astray.items() if by & senders]
+    if group.kind.leg is not Leg.FORWARD or group.kind.place is not Place.PATH:
+        return ()
+    sent = {
+        (_NUMBERS[matrix.probes[test.probe].protocol, test.family], address)
+        for test in group.tests
+        for source in group.sources
+        if (address := matrix.nodes[source].address_in(test.family)) is not None
+    }
+    return tuple(node for node, came in astray.items() if came & sent)
 
 
 def _sample(group: Group) -> tuple[int, int]:

@@ -9,14 +9,17 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, permutations
 
 from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern
+from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.diagnosis.trial import Rule
+from preflight.core.findings.refusals import one_firewall, rejecting
 from preflight.core.findings.shapes import Shapes
-from preflight.core.groups import Group
-from preflight.core.matrix import Matrix
-from preflight.core.model import Cause, Leg, Place, Severity, Verdict
+from preflight.core.findings.split import Looked, contradict
+from preflight.core.findings.unfound import lacks
+from preflight.core.groups import BY_THE_DESTINATION, Group
+from preflight.core.model import Cause, Leg, Place, Verdict
 
 _BAD = (Verdict.BLOCKED, Verdict.LOSSY)
 _COMPARED = 64  # of more groups nobody reads the last
@@ -26,9 +29,17 @@ Identity = tuple[object, ...]
 
 
 def causes(
-    matrix: Matrix, groups: Sequence[Group], diagnoses: Mapping[int, Sequence[Diagnosis]]
+    shapes: Shapes,
+    groups: Sequence[Group],
+    looks: Mapping[int, Sequence[Looked]],
+    origins: Sequence[int],
+    instead: Sequence[Sequence[int]],
 ) -> list[list[int]]:
-    """The groups' positions, those of one cause together; each list and all of them in order."""
+    """The groups' positions, those of one cause together; each list and all of them in order.
+
+    Groups of one origin were one, and looks contradicted it: no shape makes them one again.
+    `instead` are for each the nodes that got what was not for them.
+    """
     parent = list(range(len(groups)))
 
     def root(i: int) -> int:
@@ -36,39 +47,79 @@ def causes(
             i = parent[i]
         return i
 
-    for first, second in _alike(matrix, groups, diagnoses):
+    diagnoses = {i: [look.diagnosis for look in own] for i, own in looks.items()}
+    for first, second in (*_surely(groups, diagnoses), *_redirected(shapes, groups, instead)):
         a, b = sorted((root(first), root(second)))
         parent[b] = a
+    for first, second in _by_shape(shapes, groups, looks, diagnoses):
+        a, b = sorted((root(first), root(second)))
+        if first != second and origins[first] != origins[second]:
+            parent[b] = a
+    for i, group in enumerate(groups):
+        near = {root(j) for j in rejecting(shapes, groups, group)}
+        if len(near) == 1 and not looks.get(i):
+            parent[root(i)] = near.pop()
     together: dict[int, list[int]] = {}
     for i in range(len(groups)):
         together.setdefault(root(i), []).append(i)
     return list(together.values())
 
 
-def _alike(
-    matrix: Matrix, groups: Sequence[Group], diagnoses: Mapping[int, Sequence[Diagnosis]]
+def _surely(
+    groups: Sequence[Group], diagnoses: Mapping[int, Sequence[Diagnosis]]
 ) -> Iterator[tuple[int, int]]:
-    shapes = Shapes(matrix)
     yield from _unknown(groups)
     known: dict[Identity, int] = {}
     for i, found in diagnoses.items():
         for diagnosis in found:
             for identity in identities(diagnosis):
                 yield known.setdefault(identity, i), i
+            families = frozenset(test.family for test in groups[i].tests)
+            for lack in lacks(diagnosis):
+                yield known.setdefault((*lack[:2], families), i), i
+
+
+def _by_shape(
+    shapes: Shapes,
+    groups: Sequence[Group],
+    looks: Mapping[int, Sequence[Looked]],
+    diagnoses: Mapping[int, Sequence[Diagnosis]],
+) -> Iterator[tuple[int, int]]:
     for i, j in combinations(range(min(len(groups), _COMPARED)), 2):
         pair = groups[i], groups[j]
         if _one_cause(shapes, *pair, diagnoses.get(i, ()), diagnoses.get(j, ())):
             yield i, j
-    yield from _partitions(shapes, groups)
-    yield from _masked(shapes, groups, diagnoses)
+    yield from _partitions(shapes, groups, diagnoses)
+    yield from _masked(shapes, groups, looks, diagnoses)
+
+
+def _redirected(
+    shapes: Shapes, groups: Sequence[Group], instead: Sequence[Sequence[int]]
+) -> Iterator[tuple[int, int]]:
+    """All that is delivered to other nodes in place of the same ones.
+
+    These speak in the name of those; that it was them is seen of packets that bear a tag, and a
+    SYN bears none.
+    """
+    for i, j in permutations(range(min(len(groups), _COMPARED)), 2):
+        kind = groups[j].kind
+        spoke = kind.cause is Cause.INTERCEPTED or (
+            kind.cause is Cause.REJECTED and kind.rejected_by in (None, BY_THE_DESTINATION)
+        )
+        if instead[i] and instead[j] in (instead[i], ()) and (spoke or instead[j]):
+            there = kind.leg is Leg.FORWARD and kind.place is Place.PATH
+            if there and shapes.rows(groups[i]) == shapes.rows(groups[j]):
+                yield i, j
 
 
 def _unknown(groups: Sequence[Group]) -> Iterator[tuple[int, int]]:
-    """What nobody could see, for one reason: that is one thing to mend."""
-    first: dict[tuple[Cause | None, Severity], int] = {}
+    """What nobody could see, or nobody serves, for one reason: that is one thing to mend."""
+    first: dict[Identity, int] = {}
     for i, group in enumerate(groups):
         if group.kind.verdict is Verdict.UNKNOWN:
             yield first.setdefault((group.kind.cause, group.severity), i), i
+        elif group.kind.verdict is Verdict.CLOSED:
+            yield first.setdefault((*group.kind, group.tests), i), i
 
 
 def identities(diagnosis: Diagnosis) -> Iterator[Identity]:
@@ -96,11 +147,17 @@ def _one_cause(
         return False
     if _named(of_a) and _named(of_b):
         return False  # then the names decide
+    if _unfound(of_a) or _unfound(of_b):
+        families = {test.family for test in (*a.tests, *b.tests)}
+        return len(families) == 1 and _there_and_back(shapes, a, b)
     return (
         _both_families(shapes, a, b)
-        or _refusals(shapes, a, b, of_a, of_b)
+        or one_firewall(shapes, a, b, of_a, of_b)
         or _there_and_back(shapes, a, b)
         or _inside_one_node(a, b)
+        or _one_next_hop(shapes, a, b, of_a, of_b)
+        or _no_way_back(shapes, a, b, of_b)
+        or _no_way_back(shapes, b, a, of_a)
         or _noise(shapes, a, b, of_a, of_b)
     )
 
@@ -109,37 +166,17 @@ def _named(diagnoses: Sequence[Diagnosis]) -> bool:
     return any(True for diagnosis in diagnoses for _ in identities(diagnosis))
 
 
+def _unfound(diagnoses: Sequence[Diagnosis]) -> bool:
+    """Whether it is ARP or neighbour discovery that is missing: one family alone dies of it."""
+    return any(lacks(diagnosis) for diagnosis in diagnoses)
+
+
 def _both_families(shapes: Shapes, a: Group, b: Group) -> bool:
     """The same cells over IPv4 and over IPv6; a rejecter has an address of each."""
     if {test.probe for test in a.tests} != {test.probe for test in b.tests}:
         return False
     families = {test.family for test in a.tests} & {test.family for test in b.tests}
     return not families and a.kind[:4] == b.kind[:4] and shapes.rows(a) == shapes.rows(b)
-
-
-def _refusals(
-    shapes: Shapes, a: Group, b: Group, of_a: Sequence[Diagnosis], of_b: Sequence[Diagnosis]
-) -> bool:
-    """Rejections and drops of one firewall.
-
-    ICMP errors are rate limited, so one REJECT reads as a drop here and there; and a router speaks
-    with another address to each side.
-    """
-    if a.tests != b.tests or (a.kind.leg, a.kind.place) != (b.kind.leg, b.kind.place):
-        return False
-    if a.kind.cause not in _REFUSED or b.kind.cause not in _REFUSED:
-        return False
-    if Cause.REJECTED not in (a.kind.cause, b.kind.cause):
-        return False
-    if shapes.mutual(a, b) and a.kind.cause is b.kind.cause:
-        return True
-    senders = _senders(a, of_a) & _senders(b, of_b)
-    return bool(senders) and a.kind.cause is not b.kind.cause
-
-
-def _senders(group: Group, diagnoses: Sequence[Diagnosis]) -> set[str]:
-    own = {group.kind.rejected_by} if group.kind.rejected_by else set()
-    return own.union(*(diagnosis.rejecters for diagnosis in diagnoses))
 
 
 def _there_and_back(shapes: Shapes, a: Group, b: Group) -> bool:
@@ -173,6 +210,26 @@ def _inside_one_node(a: Group, b: Group) -> bool:
     return False
 
 
+def _one_next_hop(
+    shapes: Shapes, a: Group, b: Group, of_a: Sequence[Diagnosis], of_b: Sequence[Diagnosis]
+) -> bool:
+    """A node whose probes do not leave, and neither do its answers: its next hop is silent."""
+    forward, reply = (a, b) if a.kind.leg is Leg.FORWARD else (b, a)
+    if forward.kind.cause is not Cause.NO_NEIGHBOUR or reply.kind.leg is not Leg.REPLY:
+        return False
+    stuck = any(diagnosis.stuck_back for diagnosis in (of_a if reply is a else of_b))
+    same = set(reply.tests) <= set(forward.tests) and forward.kind.verdict is reply.kind.verdict
+    return stuck and same and shapes.back_within(reply, forward)
+
+
+def _no_way_back(shapes: Shapes, out: Group, come: Group, of_come: Sequence[Diagnosis]) -> bool:
+    """A node that has no route to some senders, and so lets in nothing from them."""
+    if out.kind.cause is not Cause.NO_ROUTE or not shapes.back_within(come, out):
+        return False
+    reasons = {d.kernel.reason for d in of_come if d.kernel is not None}
+    return reasons == {Reason.NO_ROUTE_BACK}
+
+
 def _noise(
     shapes: Shapes, a: Group, b: Group, of_a: Sequence[Diagnosis], of_b: Sequence[Diagnosis]
 ) -> bool:
@@ -190,12 +247,14 @@ def _noise(
     return shapes.travels_within(few, many)
 
 
-def _partitions(shapes: Shapes, groups: Sequence[Group]) -> Iterator[tuple[int, int]]:
+def _partitions(
+    shapes: Shapes, groups: Sequence[Group], diagnoses: Mapping[int, Sequence[Diagnosis]]
+) -> Iterator[tuple[int, int]]:
     """Blocks that together are everything between classes of nodes, or everything inside them."""
     alike: dict[Identity, list[int]] = {}
     for i, group in enumerate(groups):
         kind = group.kind
-        if kind.verdict in _BAD:
+        if kind.verdict in _BAD and not _unfound(diagnoses.get(i, ())):
             cause = Cause.DROPPED if kind.cause in _REFUSED else kind.cause
             key = (kind.verdict, kind.leg, kind.place, cause, group.tests)
             alike.setdefault(key, []).append(i)
@@ -205,16 +264,28 @@ def _partitions(shapes: Shapes, groups: Sequence[Group]) -> Iterator[tuple[int, 
 
 
 def _masked(
-    shapes: Shapes, groups: Sequence[Group], diagnoses: Mapping[int, Sequence[Diagnosis]]
+    shapes: Shapes,
+    groups: Sequence[Group],
+    looks: Mapping[int, Sequence[Looked]],
+    diagnoses: Mapping[int, Sequence[Diagnosis]],
 ) -> Iterator[tuple[int, int]]:
-    """Parts of one block on the path that cells with another fault cut to pieces."""
+    """Parts of one block on the path, or of the way there and back, that cells with another fault
+    cut to pieces.
+    """
     alike: dict[Identity, list[int]] = {}
     for i, group in enumerate(groups[:_COMPARED]):
         kind = group.kind
-        if kind.verdict in _BAD and kind.place is Place.PATH:
+        on_the_path = kind.verdict in _BAD and kind.place is Place.PATH
+        if on_the_path and not _unfound(diagnoses.get(i, ())):
             alike.setdefault((*kind, group.tests), []).append(i)
     for positions in alike.values():
         for i, j in combinations(positions, 2):
-            sizes = {d.size for n in (i, j) for d in diagnoses.get(n, ()) if d.size is not None}
-            if len(sizes) < 2 and shapes.full_block([groups[i], groups[j]]):
+            a, b = groups[i], groups[j]
+            if any(
+                contradict(shapes, one, other)
+                for one in looks.get(i, ())
+                for other in looks.get(j, ())
+            ):
+                continue
+            if shapes.full_block([a, b]) or shapes.back_of(a, b) or shapes.back_of(b, a):
                 yield i, j

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from preflight.core.diagnosis.conclusions import Diagnosis, Rewrite, RewrittenField
-from preflight.core.diagnosis.trial import Rule, RuleHit
+from preflight.core.diagnosis.trial import RuleHit
+from preflight.core.findings import discovery
 from preflight.core.findings.accept import Traffic
 from preflight.core.findings.cidrs import cidrs
+from preflight.core.findings.concerns import concerns
 from preflight.core.findings.firewalls import mend
 from preflight.core.findings.model import Block, Change
 from preflight.core.findings.remedy import Remedy, outgoing
@@ -19,9 +20,8 @@ from preflight.core.model import Node, Probe, Verdict
 from preflight.core.naming import Naming
 
 _INCOMING = ("input", "prerouting", "ingress")
-_PROTOCOL = re.compile(r"\b(udp|tcp|icmp)(?:v6)?\b")
-_PORT = re.compile(r"(?<!! --)\b(dport|sport) (\d+)(?![\d:-])")  # one alone, no range
-_COMMENT = re.compile(r"comment (\"[^\"]*\"|'[^']*'|\S+)")
+# What a node's rule meets on its way out, or in: answers come in to where connections are known.
+_LATER: Mapping[bool, tuple[str, ...]] = {True: ("forward", "reply"), False: ("forward",)}
 
 
 class Facts(NamedTuple):
@@ -66,11 +66,10 @@ def changes(facts: Facts) -> Remedy:
     """
     found = list(_hits(facts.diagnoses))
     sure = {hit.node for hit, _ in found if hit.rule.sure}
-    done = []
+    done: list[Remedy] = []
     for hit, diagnosis in found:
         if hit.rule.sure or hit.node not in sure:
-            packets = _packets(facts, hit, diagnosis.rewrites)
-            done.append(mend(facts.nodes[hit.node].name, hit.rule, packets))
+            done += _remedies(facts, hit, diagnosis)
     advice = [words for part in done for words in part.advice]
     if sure:
         advice += _others(facts, [hit for hit, _ in found if hit.rule.sure])
@@ -78,6 +77,20 @@ def changes(facts: Facts) -> Remedy:
         tuple(_by_node(change for part in done for change in part.changes)),
         tuple(dict.fromkeys(advice)),
     )
+
+
+def _remedies(facts: Facts, hit: RuleHit, diagnosis: Diagnosis) -> Iterator[Remedy]:
+    """For one rule and leg. What ends neighbour discovery along with all else ends our probes too,
+    once they come so far.
+    """
+    node = facts.nodes[hit.node].name
+    legs = [hit]
+    if hit.of_discovery:
+        yield discovery.mend(node, hit.rule)
+        hidden = _LATER[outgoing(hit.rule)] if discovery.ends_all(hit.rule) else ()
+        legs = [hit._replace(leg=leg) for leg in hidden]
+    for one in legs:
+        yield mend(node, hit.rule, _packets(facts, one, diagnosis.rewrites))
 
 
 def _hits(diagnoses: Sequence[Diagnosis]) -> Iterator[tuple[RuleHit, Diagnosis]]:
@@ -105,7 +118,7 @@ def _by_node(changes: Iterable[Change]) -> Iterator[Change]:
 
 def _packets(facts: Facts, hit: RuleHit, rewrites: Sequence[Rewrite]) -> list[Traffic]:
     """What the hit node's firewall must let pass, by test."""
-    concerned = [t for t in facts.tests if _concerns(hit.rule, facts.probes[t.probe], hit.leg)]
+    concerned = [t for t in facts.tests if concerns(hit.rule, facts.probes[t.probe], hit.leg)]
     out = []
     for test in concerned or facts.tests:
         probe, reply = facts.probes[test.probe], hit.leg == "reply"
@@ -164,17 +177,6 @@ def _peers(facts: Facts, node: int, test: FamilyProbe, *, as_source: bool) -> se
         ends = ((node, p) if as_source else (p, node) for p in range(len(facts.nodes)))
         peers |= {s + d - node for s, d in ends if s != d and facts.is_shut(s, d, test)}
     return peers - {node}
-
-
-def _concerns(rule: Rule, probe: Probe, leg: str) -> bool:
-    """False where the rule's text says that it is about other packets."""
-    text = _COMMENT.sub("", rule.text)
-    protocols = {found.group(1) for found in _PROTOCOL.finditer(text)}
-    if protocols and probe.protocol not in protocols:
-        return False
-    ours = "sport" if leg == "reply" else "dport"
-    ports = {int(number) for side, number in _PORT.findall(text) if side == ours}
-    return not ports or probe.port in ports
 
 
 def _others(facts: Facts, hits: Sequence[RuleHit]) -> Iterator[str]:

@@ -13,6 +13,8 @@ from preflight.core.diagnosis.conclusions import (
     Path,
     Size,
 )
+from preflight.core.diagnosis.trial import SEEKS, SOUGHT, RuleHit
+from preflight.core.findings.split import Looked
 from preflight.core.findings.titles import rule_in_words
 from preflight.core.groups import Group
 from preflight.core.matrix import Matrix
@@ -20,35 +22,79 @@ from preflight.core.model import Evidence
 from preflight.core.terms import listed, plural
 
 _SHOWN = 8
+_UNFOUND = {
+    SOUGHT: "its neighbours ask for its link-layer address (ICMPv6 type 135), get no answer (136), "
+    "and can send it nothing over IPv6",
+    SEEKS: "it asks for its next hop's link-layer address (ICMPv6 type 135), gets no answer (136), "
+    "and can send nothing over IPv6",
+}
 
 
-def evidence(matrix: Matrix, groups: Sequence[Group], diagnoses: Sequence[Diagnosis]) -> list[str]:
-    """Plain sentences, each once."""
+def evidence(matrix: Matrix, groups: Sequence[Group], looks: Sequence[Looked]) -> list[str]:
+    """Plain sentences, each once, and what several looks say alike once."""
     found: dict[str, None] = {}
+    diagnoses = [look.diagnosis for look in looks]
+    found.update(dict.fromkeys(_rules(matrix, diagnoses)))
+    known: set[object] = set()
     some_answer = any(d.path is not None and d.path.routers for d in diagnoses)
-    for diagnosis in diagnoses:
-        silent = diagnosis.path is not None and not diagnosis.path.routers
-        untold = silent and (some_answer or diagnosis.rejecters)
-        told = diagnosis._replace(path=None) if untold else diagnosis
+    ways = {d.path for d in diagnoses if d.path is not None and d.path.routers}
+    for look in looks:
+        told = _news(look.diagnosis, known)
+        path = told.path
+        untold = path is not None and not path.routers and (some_answer or told.rejecters)
+        if path is not None and len(ways) > 1 and not untold:
+            pair = f"{matrix.nodes[look.source].name} → {matrix.nodes[look.destination].name}"
+            hops = [sentence for sentence in _path(path) if sentence not in known]
+            known.update(hops)
+            found.update(dict.fromkeys(f"{pair}: {sentence}" for sentence in hops))
+            untold = True
+        told = told._replace(path=None) if untold else told
         found.update(dict.fromkeys(of_diagnosis(told, matrix)))
     found.update(dict.fromkeys(_example(matrix, group) for group in groups[:2]))
     return [sentence for sentence in found if sentence]
 
 
+def _rules(matrix: Matrix, diagnoses: Sequence[Diagnosis]) -> Iterator[str]:
+    """Each rule once for each leg, with all packets that it ended."""
+    total: dict[RuleHit, list[int]] = {}
+    for hit in (hit for diagnosis in diagnoses for hit in diagnosis.hits):
+        total.setdefault(hit._replace(shots=frozenset()), []).append(len(hit.shots))
+    for hit, counts in total.items():
+        yield _rule(matrix, hit, sum(counts) if all(counts) else 0)
+
+
+def _news(diagnosis: Diagnosis, known: set[object]) -> Diagnosis:
+    """What of it was not yet told of another cell; rules are told apart."""
+
+    def new(*what: object) -> bool:
+        seen = what in known
+        known.add(what)
+        return not seen
+
+    kernel, flows, content = diagnosis.kernel, diagnosis.flows, diagnosis.content
+    named = any(hit.of_discovery for hit in diagnosis.hits)
+    return diagnosis._replace(
+        hits=(),
+        mute_node=None if named else diagnosis.mute_node,
+        kernel=kernel if kernel and new(diagnosis.kernel_node, kernel.reason) else None,
+        path=diagnosis.path if new(diagnosis.path) else None,
+        flows=flows if flows and new(flows.pattern) else None,
+        content=content if content and not diagnosis.hits and new(content.pattern) else None,
+    )
+
+
 def of_diagnosis(diagnosis: Diagnosis, matrix: Matrix) -> Iterator[str]:
     """What one closer look found out, most telling first."""
     for hit in diagnosis.hits:
-        count = f"{plural(len(hit.shots), 'probe')} " if hit.shots else "our probes "
-        answers = "answers to " if hit.leg == "reply" else ""
-        how = "" if hit.rule.sure else "may have "
-        verb = "rejected" if hit.rule.rejects else "dropped"
-        by = rule_in_words(hit.rule)
-        said = hit.rule.comment and hit.rule.comment not in hit.rule.text
-        comment = f', comment "{hit.rule.comment}"' if said else ""
-        node = matrix.nodes[hit.node].name
-        yield f"{by} on {node} {how}{verb} {answers}{count.strip()}{comment}"
+        yield _rule(matrix, hit, len(hit.shots))
     if diagnosis.kernel is not None:
         yield from diagnosis.kernel.evidence
+    if diagnosis.mute_node is not None and not any(hit.of_discovery for hit in diagnosis.hits):
+        node = matrix.nodes[diagnosis.mute_node].name
+        yield (
+            f"{node}'s own device sees neighbours ask for its address, and {node} sends none of "
+            "them an answer"
+        )
     if diagnosis.path is not None:
         yield from _path(diagnosis.path)
     if diagnosis.size is not None:
@@ -59,6 +105,21 @@ def of_diagnosis(diagnosis: Diagnosis, matrix: Matrix) -> Iterator[str]:
         yield from _content(diagnosis.content)
     for rewrite in diagnosis.rewrites:
         yield f"the {rewrite.field} is rewritten: {rewrite.left} left, {rewrite.arrived} arrived"
+
+
+def _rule(matrix: Matrix, hit: RuleHit, count: int) -> str:
+    """`count` is 0 where the packets that it ended are not known."""
+    packets = plural(count, "probe") if count else "our probes"
+    effect = ""
+    if hit.of_discovery:
+        packets, effect = "IPv6 neighbour discovery", f": {_UNFOUND[hit.leg]}"
+    answers = "answers to " if hit.leg == "reply" else ""
+    how = "" if hit.rule.sure else "may have "
+    verb = "rejected" if hit.rule.rejects else "dropped"
+    said = hit.rule.comment and hit.rule.comment not in hit.rule.text
+    comment = f', comment "{hit.rule.comment}"' if said else ""
+    node = matrix.nodes[hit.node].name
+    return f"{rule_in_words(hit.rule)} on {node} {how}{verb} {answers}{packets}{comment}{effect}"
 
 
 def _path(path: Path) -> Iterator[str]:
@@ -76,6 +137,9 @@ def _path(path: Path) -> Iterator[str]:
         if path.distance is not None and path.silent > path.distance:
             beyond = ", which would be the destination itself"
         yield f"nothing answers from hop {path.silent} on{beyond}"
+        for router in path.control:
+            if router.ttl == path.silent:
+                yield f"router {router.ttl}, {router.address}, answers to another port all the same"
     elif not path.routers:
         yield "no router on the path answers when a TTL runs out, so the hop is not known"
     if path.distance is not None:

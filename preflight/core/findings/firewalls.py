@@ -48,7 +48,7 @@ _DOCKER_KEEPS = (
 _MOST_UNBANNED = 64  # addresses, by one command each
 _FAIL2BAN_KEEPS = "To make it last, add the addresses to ignoreip in /etc/fail2ban/jail.local."
 # Programs that write their rules anew whenever they like: what to change is not a firewall rule.
-_ELSEWHERE: Mapping[Manager, str] = {
+ELSEWHERE: Mapping[Manager, str] = {
     Manager.LIBVIRT: "libvirt made this rule and makes it again whenever a network starts: change "
     "the libvirt network, or let /etc/libvirt/hooks/network accept {what} before it.",
     Manager.KUBERNETES: "kube-proxy or kubelet made this rule, for packets that bear a mark or a "
@@ -80,8 +80,8 @@ def mend(node: str, rule: Rule, packets: Sequence[Traffic]) -> Remedy:
         done = _fail2ban(node, wanted)
     elif whose.manager is Manager.DOCKER:
         done = _docker(node, rule, wanted)
-    elif whose.manager in _ELSEWHERE:
-        done = Remedy(advice=(f"{node}: {_ELSEWHERE[whose.manager].format(what=what(wanted))}",))
+    elif whose.manager in ELSEWHERE:
+        done = Remedy(advice=(f"{node}: {ELSEWHERE[whose.manager].format(what=what(wanted))}",))
     else:
         done = _in_place(node, rule, wanted)
     notes = tuple(_notes(node, rule)) if done.changes else ()
@@ -115,7 +115,7 @@ def _in_place(node: str, rule: Rule, packets: Sequence[Traffic]) -> Remedy:
     if not commands:
         return look(node, rule, packets)
     tool = rule.tool.partition("-")[0]
-    change = Change(node, tool, commands, (_lasting(rule.tool),))
+    change = Change(node, tool, commands, (lasting(rule.tool),))
     return Remedy((change,), tuple(_past_the_end(node, rule, before)))
 
 
@@ -135,7 +135,8 @@ def _past_the_end(node: str, rule: Rule, before: int) -> Iterator[str]:
         )
 
 
-def _lasting(tool: str) -> str:
+def lasting(tool: str) -> str:
+    """How what a command has set is made to last."""
     if tool == "nft":
         return _NFT_FILES
     return _IPTABLES_FILES.format(service=tool.partition("-")[0])

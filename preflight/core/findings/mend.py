@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.diagnosis.hops import loop
 from preflight.core.findings import advice
 from preflight.core.findings.change import Facts, changes
 from preflight.core.findings.model import Block, Cause, Change, Request
@@ -13,8 +14,9 @@ from preflight.core.findings.remedy import Remedy
 from preflight.core.findings.requests import requests
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
-from preflight.core.model import Family
+from preflight.core.model import Family, Leg
 from preflight.core.naming import Naming
+from preflight.core.terms import listed
 
 _BY_THE_NETWORK = (Cause.NETWORK, Cause.INSPECTION, Cause.RATE_LIMIT, Cause.INTERCEPTED)
 _IN_WORDS: Mapping[Cause, str] = {
@@ -83,11 +85,25 @@ def mend(
         address = matrix.nodes[group.sample.destination].address_in(group.sample.family)
         return _of(advice.for_route(who, address or matrix.nodes[group.sample.destination].address))
     if cause is Cause.NEIGHBOUR:
+        mute = {d.mute_node for d in diagnoses if d.mute_node is not None}
+        if mute:
+            return _of(advice.for_mute(naming.name(sum(1 << n for n in mute))))
+        if group.kind.leg is Leg.REPLY:
+            who = naming.name(sum(1 << n for n in set(group.destinations)))
         return _of(advice.for_neighbour(who))
     asked: tuple[Request, ...] = ()
+    around = next((turn for d in diagnoses if d.path and (turn := loop(d.path))), ())
+    if cause is Cause.NETWORK and around:
+        return Mending(advice=f"Correct the routes of {listed(around)} to these destinations.")
     if cause in _BY_THE_NETWORK:
         asked = requests(matrix.nodes, matrix.probes, tests, blocks)
-    return Mending(requests=asked, advice=_IN_WORDS.get(cause, ""))
+    words = _IN_WORDS.get(cause, "")
+    if cause is Cause.NETWORK and group.kind.place is None:
+        words = (
+            "Whether the destination itself or a firewall before it refuses is not known without "
+            "an agent there: look at the destination's own firewall first."
+        )
+    return Mending(requests=asked, advice=words)
 
 
 def _at_most(diagnoses: Sequence[Diagnosis], small: Mapping[int, int]) -> list[Diagnosis]:

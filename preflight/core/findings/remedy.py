@@ -66,6 +66,11 @@ def _packets(packets: Traffic) -> str:
 
 def look(node: str, rule: Rule, packets: Sequence[Traffic]) -> Remedy:
     """Where to look oneself, for a rule that no command can be trusted to change."""
+    return look_at(node, rule, what(packets))
+
+
+def look_at(node: str, rule: Rule, wanted: str) -> Remedy:
+    """`look`, for what is `wanted` to pass in words."""
     names = is_name(rule.table) and is_name(rule.chain)
     if rule.tool == "nft":
         place = f"chain {rule.family} {rule.table} {rule.chain}" if names else "ruleset"
@@ -80,6 +85,4 @@ def look(node: str, rule: Rule, packets: Sequence[Traffic]) -> Remedy:
         why = "the rule could not be read"
     else:
         why = "no command can be given that surely changes this rule alone"
-    return Remedy(
-        advice=(f"{node}: {why}: look at `{listing}`, and accept {what(packets)} before it.",)
-    )
+    return Remedy(advice=(f"{node}: {why}: look at `{listing}`, and accept {wanted} before it.",))

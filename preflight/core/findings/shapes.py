@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
-from preflight.core.model import Family, Leg, Verdict
+from preflight.core.model import Family, Leg, Protocol, Verdict
 from preflight.core.naming import Naming, members
 
 Rows = dict[int, int]  # for each source the set of its destinations
@@ -16,6 +16,7 @@ Rows = dict[int, int]  # for each source the set of its destinations
 _BETWEEN = 3  # classes; between two, "there and back" says the same in fewer words
 _PREFIXES = {Family.IPV4: (24, 23, 22, 20, 16), Family.IPV6: (64, 56, 48)}
 _LISTED = 4
+_NEIGHBOURHOODS = 16  # more of them are no longer few
 
 
 class Shapes:
@@ -31,6 +32,10 @@ class Shapes:
     def one_way(self, test: FamilyProbe) -> bool:
         """Delivery is the whole test."""
         return self._matrix.probes[test.probe].one_way
+
+    def protocol(self, test: FamilyProbe) -> Protocol:
+        """Of its packets."""
+        return self._matrix.probes[test.probe].protocol
 
     def planned(self, test: FamilyProbe) -> list[int]:
         """For each source the set of its destinations."""
@@ -56,9 +61,18 @@ class Shapes:
             self._rows[key] = {s: row for s, row in rows.items() if row}
         return self._rows[key]
 
-    def mutual(self, a: Group, b: Group) -> bool:
-        """One is the way back of the other."""
-        return (a.sources, a.destinations) == (b.destinations, b.sources)
+    def within(self, few: Group, many: Group) -> bool:
+        """All pairs of one are pairs of the other."""
+        return _within(self.rows(few), self.rows(many))
+
+    def meet(self, a: Group, b: Group) -> bool:
+        """They have a pair in common."""
+        rows = self.rows(b)
+        return any(row & rows.get(source, 0) for source, row in self.rows(a).items())
+
+    def covered(self, group: Group, others: Sequence[Group]) -> bool:
+        """Each of its pairs is one of the others'."""
+        return _within(self.rows(group), union(map(self.rows, others)))
 
     def back_within(self, reply: Group, forward: Group) -> bool:
         """The answers of `reply` travel where the probes of `forward` do."""
@@ -101,6 +115,22 @@ class Shapes:
                 found.append((f"/{length} subnet", list(networks.values())))
         return [(word, sets) for word, sets in found if 1 < len(sets) < len(nodes)]
 
+    @cached_property
+    def neighbourhoods(self) -> list[int]:
+        """Sets of nodes that are likely to be reached by the same routers; each node is in one.
+
+        They are subnets, or what a label tells apart where all nodes are on one subnet.
+        """
+        classes = [sets for word, sets in self._classes if word.endswith("subnet")]
+        classes += [sets for word, sets in self._classes if not word.endswith("subnet")]
+        chosen = next((sets for sets in classes if len(sets) <= _NEIGHBOURHOODS), [])
+        rest = (1 << len(self._matrix.nodes)) - 1 & ~sum(chosen)
+        return [*chosen, rest] if rest else chosen
+
+    def neighbourhood(self, node: int) -> int:
+        """Which of them a node is in."""
+        return next(i for i, nodes in enumerate(self.neighbourhoods) if nodes >> node & 1)
+
     def partition(self, groups: Sequence[Group]) -> str | None:
         """Words where the groups are all that was planned between, or inside, classes of nodes."""
         rows = union(self.rows(group) for group in groups)
@@ -113,6 +143,12 @@ class Shapes:
                 return f"between nodes of unlike {word}"
             if rows == _clean({s: planned[s] & own[s] for s in own}):
                 return f"between nodes of the same {word}"
+            here, there = _sides(rows)
+            part = {s: row & there for s, row in between.items() if here >> s & 1}
+            several = len(sets) >= _BETWEEN and here & here - 1 and there & there - 1
+            if several and (here, there) != (every, every) and rows == _clean(part):
+                ends = self._naming.name(here), self._naming.name(there)
+                return f"{ends[0]} → {ends[1]}, between nodes of unlike {word}"
         return None
 
     def full_block(self, groups: Sequence[Group]) -> bool:
@@ -123,6 +159,13 @@ class Shapes:
         for row in rows.values():
             destinations |= row
         return all(not self._open(test)[s] & destinations & ~row for s, row in rows.items())
+
+    def back_of(self, few: Group, many: Group) -> bool:
+        """One is the way back of the other, as far as that is open nowhere."""
+        test, there, back = few.tests[0], self.rows(few), _reversed(self.rows(many))
+        return _within(there, back) and not any(
+            self._open(test)[s] & row & ~there.get(s, 0) for s, row in back.items()
+        )
 
     def _open(self, test: FamilyProbe) -> list[int]:
         """For each source the set of destinations whose cell is open."""
@@ -147,10 +190,26 @@ class Shapes:
         if len(names) == 1:
             return names[0]
         alike = [g for g in groups if g.kind.leg == groups[0].kind.leg]
-        if len(alike) == len(groups) and (words := self.partition(groups)):
-            return words
+        if len(alike) == len(groups):
+            words = self._block(groups) or self.partition(groups)
+            if words:
+                return words
         more = len(names) - _LISTED
         return "; ".join(names[:_LISTED]) + (f"; and {more} blocks more" if more > 0 else "")
+
+    def _block(self, groups: Sequence[Group]) -> str | None:
+        """Words where the groups are all that was planned from some nodes to some, or also back."""
+        rows = union(self.rows(group) for group in groups)
+        planned = self.planned(groups[0].tests[0])
+        here, there = _sides(rows)
+        if rows == _clean({s: planned[s] & there for s in members(here)}):
+            return f"{self._naming.name(here, there)} → {self._naming.name(there, here)}"
+        far = next(iter(rows.values()))
+        near = rows.get(next(members(far)), 0)
+        back = {s: planned[s] & (far if near >> s & 1 else near) for s in members(near | far)}
+        if not near & far and rows == _clean(back):
+            return f"{self._naming.name(near)} ↔ {self._naming.name(far)}"
+        return None
 
     def name(self, nodes: Iterable[int]) -> str:
         """Words for a set of nodes."""
@@ -185,6 +244,15 @@ def pairs(rows: Mapping[int, int]) -> Iterator[tuple[int, int]]:
     for source, row in sorted(rows.items()):
         for destination in members(row):
             yield source, destination
+
+
+def _sides(rows: Mapping[int, int]) -> tuple[int, int]:
+    """All sources and all destinations."""
+    here = there = 0
+    for source, row in rows.items():
+        here |= 1 << source
+        there |= row
+    return here, there
 
 
 def _reversed(rows: Mapping[int, int]) -> Rows:

@@ -1,17 +1,57 @@
-"""One group of cells that die inside several nodes, by what kills them there.
+"""One group of cells, by what closer looks say of its parts.
 
-Rules of a fleet that are alike are one cause; unlike ones are one cause each.
+Rules of this file:
+1. Cells that look alike may die of unlike causes: two rules of one node, two routers. A group is
+   cut where looks at two of its parts contradict each other, and nowhere else.
+2. Where nobody looked, what was found for the same test goes for all; but no rule is laid to
+   packets of which its own words do not speak, nor to a node that was searched in vain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.diagnosis.conclusions import ContentPattern, Diagnosis, FlowPattern, Path
+from preflight.core.diagnosis.kernel_rules import Reason
+from preflight.core.findings.concerns import concerns
 from preflight.core.findings.shapes import Shapes, pairs
-from preflight.core.groups import Group
+from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
-from preflight.core.model import Place
+from preflight.core.model import Place, Probe, Protocol, Severity
+from preflight.core.naming import members
+
+_ECHO_ALONE = (Reason.ECHO_IGNORED, Reason.ECHO_LIMITED)
+# `ip6tables`, `ip6`, `icmpv6`, `icmp6-port-unreachable`
+_SIX = re.compile(r"(?<=\bip)6|(?<=\bicmp)v?6")
+_INSPECTED = (ContentPattern.TUNNEL, ContentPattern.INNER)
+_NOISE = (FlowPattern.RANDOM, FlowPattern.LIMITED)  # a limiter that many share looks like either
+
+
+class Looked(NamedTuple):
+    """A closer look at one cell of a group; `test` None stands for the group's first."""
+
+    source: int
+    destination: int
+    diagnosis: Diagnosis
+    test: FamilyProbe | None = None
+
+
+class Atom(NamedTuple):
+    """Cells of a group that one look may speak for: of one test, inside one node or between two
+    subnets. Sources and destinations are sets of nodes.
+    """
+
+    test: FamilyProbe
+    sources: int
+    destinations: int
+    rank: int  # 0: the group's first; then other tests of that, the first test of others, the rest
+
+    def holds(self, look: Looked) -> bool:
+        """Whether the look was at one of these cells."""
+        there = self.sources >> look.source & self.destinations >> look.destination & 1
+        return bool(there) and look.test in (None, self.test)
 
 
 def blamed(group: Group) -> tuple[int, ...]:
@@ -23,55 +63,243 @@ def blamed(group: Group) -> tuple[int, ...]:
     return group.sources if group.kind.place is Place.SOURCE else group.destinations
 
 
-def culprit(diagnosis: Diagnosis) -> Hashable | None:
-    """What is alike on nodes that are set up alike; None where nothing is known."""
-    for hit in diagnosis.hits:
-        rule = hit.rule
-        if rule.sure:
-            return (rule.tool, rule.family, rule.table, rule.chain, rule.policy, rule.text)
-    return None if diagnosis.kernel is None else diagnosis.kernel.reason
+def atoms(shapes: Shapes, group: Group) -> list[Atom]:
+    """A group's cells, those together that one look may speak for; the most telling first."""
+    found: dict[Atom, None] = {}
+    for number, test in enumerate(group.tests):
+        for place, (sources, destinations) in enumerate(_places(shapes, group)):
+            rank = 2 * bool(place) + bool(number)
+            found.setdefault(Atom(test, sources, destinations, rank))
+    return sorted(found, key=lambda atom: atom.rank)
+
+
+def _places(shapes: Shapes, group: Group) -> Iterator[tuple[int, int]]:
+    sets = (sum(1 << n for n in group.sources), sum(1 << n for n in group.destinations))
+    for sources, destinations in (sets, sets[::-1])[: 1 + group.both_ways]:
+        if group.kind.place is Place.SOURCE:
+            yield from ((1 << node, destinations) for node in members(sources))
+        elif group.kind.place is Place.DESTINATION:
+            yield from ((sources, 1 << node) for node in members(destinations))
+        else:
+            near = shapes.neighbourhoods
+            yield from (
+                (s & sources, d & destinations)
+                for s in near
+                for d in near
+                if s & sources and d & destinations
+            )
 
 
 def split(
-    matrix: Matrix, shapes: Shapes, group: Group, culprits: Mapping[int, Hashable | None]
-) -> list[Group]:
-    """The group as it is, or cut by the blamed nodes' culprits.
+    matrix: Matrix, shapes: Shapes, group: Group, looks: Sequence[Looked]
+) -> list[tuple[Group, list[Looked]]]:
+    """The group as it is, or its parts, each with the looks at it."""
+    parts = atoms(shapes, group)
+    piles = _piles(shapes, group, looks)
+    causes = _causes(matrix, group, parts, looks, piles)
+    if len(set(causes.values())) < 2:
+        return [(group, list(looks))]
+    out = []
+    for cause in dict.fromkeys(causes.values()):
+        own = [atom for atom in parts if causes[atom] == cause]
+        for part in _groups(matrix, shapes, group, own):
+            rows = shapes.rows(part)
+            at_part = [
+                look
+                for look in looks
+                if rows.get(look.source, 0) >> look.destination & 1
+                and (look.test or group.tests[0]) in part.tests
+            ]
+            out.append((part, at_part))
+    return out
 
-    Nodes that nobody looked at go with the others where all those that were looked at agree.
+
+def _causes(
+    matrix: Matrix,
+    group: Group,
+    parts: Sequence[Atom],
+    looks: Sequence[Looked],
+    piles: Sequence[Sequence[Looked]],
+) -> dict[Atom, int | None]:
+    """For each atom the pile of looks that speaks for it; None where none surely does."""
+    known: dict[Atom, int] = {}
+    for atom in parts:
+        found = {n for n, pile in enumerate(piles) if any(map(atom.holds, pile))}
+        if len(found) == 1:
+            known[atom] = found.pop()
+    inside = bool(blamed(group))
+    causes: dict[Atom, int | None] = {**dict.fromkeys(parts), **known}
+    for atom in parts:
+        in_vain = inside and any(map(atom.holds, looks))
+        if atom not in known and not in_vain:
+            causes[atom] = _likely(atom, known, piles, matrix.probes, inside=inside)
+    return causes
+
+
+def _likely(
+    atom: Atom,
+    known: Mapping[Atom, int],
+    piles: Sequence[Sequence[Looked]],
+    probes: Sequence[Probe],
+    *,
+    inside: bool,
+) -> int | None:
+    """The pile that speaks for an atom at which nobody looked."""
+    alike = {cause for other, cause in known.items() if other.test == atom.test}
+    if not alike:
+        alike = set(known.values())
+        if inside:
+            probe = probes[atom.test.probe]
+            alike = {n for n in alike if _speaks_of(piles[n][0].diagnosis, probe)}
+    return alike.pop() if len(alike) == 1 else None
+
+
+def _speaks_of(diagnosis: Diagnosis, probe: Probe) -> bool:
+    """Whether what was found may have to do with another probe, too."""
+    for hit in diagnosis.hits:
+        if hit.rule.sure:
+            return concerns(hit.rule, probe, hit.leg)
+    reason = diagnosis.kernel and diagnosis.kernel.reason
+    return reason not in _ECHO_ALONE or probe.protocol is Protocol.ICMP
+
+
+def _piles(shapes: Shapes, group: Group, looks: Sequence[Looked]) -> list[list[Looked]]:
+    """The looks that tell something, those together that may tell of one cause."""
+    piles: list[list[Looked]] = []
+    if blamed(group):
+        named: dict[Hashable, list[Looked]] = {}
+        for look in looks:
+            if (name := culprit(look.diagnosis)) is not None:
+                named.setdefault(name, []).append(look)
+        return list(named.values())
+    for look in looks:
+        for pile in piles:
+            if not any(contradict(shapes, look, other) for other in pile):
+                pile.append(look)
+                break
+        else:
+            piles.append([look])
+    return piles
+
+
+def culprit(diagnosis: Diagnosis) -> Hashable | None:
+    """What is alike on nodes that are set up alike, and for both address families; None where
+    nothing is known.
     """
-    nodes = blamed(group)
-    known = {culprits[n] for n in nodes if culprits.get(n) is not None}
-    if len(known) < 2:
-        return [group]
-    parts: dict[Hashable | None, list[int]] = {}
-    for node in nodes:
-        parts.setdefault(culprits.get(node), []).append(node)
-    return [part for own in parts.values() for part in _parts(matrix, shapes, group, own)]
+    for hit in diagnosis.hits:
+        rule = hit.rule
+        if rule.sure:
+            tool, family = _SIX.sub("", rule.tool), _SIX.sub("", rule.family)
+            return tool, family, rule.table, rule.chain, rule.policy, _SIX.sub("", rule.text)
+    return None if diagnosis.kernel is None else diagnosis.kernel.reason
 
 
-def _parts(matrix: Matrix, shapes: Shapes, group: Group, own: Sequence[int]) -> Iterator[Group]:
-    """The cells of the group that die inside `own`, in one direction each."""
-    ways = [(group.sources, group.destinations)]
-    if group.both_ways:
-        ways.append((group.destinations, group.sources))
-    at_source = group.kind.place is Place.SOURCE
-    for sources, destinations in ways:
-        there = tuple(n for n in (sources if at_source else destinations) if n in own)
-        if not there:
-            continue
-        sides = (there, destinations) if at_source else (sources, there)
-        part = group._replace(sources=sides[0], destinations=sides[1], both_ways=False)
-        cells = list(pairs(shapes.rows(part)))
-        if cells:
-            test = group.tests[0]
-            index = matrix.index(matrix.families.index(test.family), test.probe, *cells[0])
-            outcome = matrix.outcome(index)
-            assert outcome is not None  # it was planned
-            yield part._replace(
-                where=f"{shapes.name(sides[0])} → {shapes.name(sides[1])}",
-                pairs=len(cells),
-                cells=len(cells) * len(group.tests),
-                sample=group.sample._replace(
-                    source=cells[0][0], destination=cells[0][1], outcome=outcome
-                ),
+# --- what happens between nodes
+
+
+def contradict(shapes: Shapes, a: Looked, b: Looked) -> bool:
+    """Whether two looks cannot tell of one cause."""
+    first, second = a.diagnosis, b.diagnosis
+    if first.size and second.size and first.size.largest != second.size.largest:
+        return True
+    if first.content and second.content:
+        patterns = {"port" if d.content.pattern not in _INSPECTED else d.content.pattern
+                    for d in (first, second) if d.content}  # fmt: skip
+        if len(patterns) > 1:
+            return True
+    if first.flows and second.flows:
+        kinds = {"noise" if d.flows.pattern in _NOISE else d.flows.pattern
+                 for d in (first, second) if d.flows}  # fmt: skip
+        if len(kinds) > 1:
+            return True
+    ends = [_end(shapes, look) for look in (a, b)]
+    return ends[0] is not None and ends[1] is not None and _apart(*ends[0], *ends[1])
+
+
+def _end(shapes: Shapes, look: Looked) -> tuple[tuple[int, int], Path] | None:
+    """The subnets between which it was sent, and the path where it ends behind a router."""
+    path = look.diagnosis.path
+    if path is None or not path.routers or path.silent != path.routers[-1].ttl + 1:
+        return None
+    return (shapes.neighbourhood(look.source), shapes.neighbourhood(look.destination)), path
+
+
+def _apart(way: tuple[int, int], a: Path, other: tuple[int, int], b: Path) -> bool:
+    """Whether two flows end behind different routers.
+
+    A router has an address for each side, so that only numbers can be compared: on the same way,
+    or on the way back where its length is known.
+    """
+    if way[0] == other[0]:
+        return a.routers[-1].ttl != b.routers[-1].ttl
+    if way == other[::-1] and a.distance is not None and a.distance == b.distance:
+        return a.routers[-1].ttl != a.distance + 1 - b.routers[-1].ttl
+    return False
+
+
+# --- the parts
+
+
+def _groups(matrix: Matrix, shapes: Shapes, group: Group, own: Sequence[Atom]) -> Iterator[Group]:
+    """The atoms as few groups."""
+    shared: dict[tuple[tuple[int, int], ...], list[FamilyProbe]] = {}
+    for test in group.tests:
+        ways = _merged((a.sources, a.destinations) for a in own if a.test == test)
+        if ways:
+            shared.setdefault(tuple(sorted(ways)), []).append(test)
+    for blocks, tests in shared.items():
+        for sources, destinations in blocks:
+            back = (destinations, sources) in blocks and sources != destinations
+            if back and (destinations, sources) < (sources, destinations):
+                continue  # told with its way there
+            part = group._replace(
+                tests=tuple(tests),
+                sources=tuple(members(sources)),
+                destinations=tuple(members(destinations)),
+                both_ways=back,
             )
+            if cells := list(pairs(shapes.rows(part))):
+                yield told(matrix, shapes, group, part, cells)
+
+
+def told(
+    matrix: Matrix,
+    shapes: Shapes,
+    group: Group,
+    part: Group,
+    cells: Sequence[tuple[int, int]],
+) -> Group:
+    """A part with its own words and numbers."""
+    test = part.tests[0]
+    required = any(matrix.probes[t.probe].severity is Severity.REQUIRED for t in part.tests)
+    index = matrix.index(matrix.families.index(test.family), test.probe, *cells[0])
+    outcome = matrix.outcome(index)
+    assert outcome is not None  # it was planned
+    sides = (part.sources, part.destinations, part.both_ways)
+    where = f" {'↔' if part.both_ways else '→'} ".join(map(shapes.name, sides[:2]))
+    if sides == (group.sources, group.destinations, group.both_ways):
+        where = group.where
+    return part._replace(
+        severity=Severity.REQUIRED if required else Severity.RECOMMENDED,
+        where=where,
+        pairs=len(cells),
+        cells=len(cells) * len(part.tests),
+        sample=group.sample._replace(
+            source=cells[0][0],
+            destination=cells[0][1],
+            probe=test.probe,
+            family=test.family,
+            outcome=outcome,
+        ),
+    )
+
+
+def _merged(ways: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Blocks as few as they can be told, every source to every destination still."""
+    found = list(dict.fromkeys(ways))
+    for side in (1, 0):
+        joined: dict[int, int] = {}
+        for way in found:
+            joined[way[1 - side]] = joined.get(way[1 - side], 0) | way[side]
+        found = [(a, b) if side else (b, a) for a, b in joined.items()]
+    return found

@@ -11,15 +11,17 @@ from preflight.core.diagnosis.conclusions import (
     FlowPattern,
     Flows,
     Path,
+    RewrittenField,
     Size,
 )
+from preflight.core.diagnosis.hops import loop
 from preflight.core.diagnosis.trial import Rule, RuleHit
 from preflight.core.findings.model import Cause
 from preflight.core.findings.owners import owner
 from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
 from preflight.core.model import Cause as CellCause
-from preflight.core.model import Leg, Place, Verdict
-from preflight.core.terms import plural
+from preflight.core.model import Family, Leg, Place, Verdict
+from preflight.core.terms import listed, plural
 
 _UNKNOWN: Mapping[Cause, str] = {
     Cause.NO_AGENT: "{where}: {what} is unknown, for want of an agent at both ends",
@@ -70,7 +72,7 @@ def title(cause: Cause, subject: Subject) -> str:
         return _inside_node(subject)
     simple = {
         Cause.ROUTE: f"{where}: the source has no route for {what}, or one that forbids it",
-        Cause.NEIGHBOUR: f"{where}: the next hop does not answer ARP or neighbour discovery",
+        Cause.NEIGHBOUR: _neighbour(subject),
         Cause.NOT_LISTENING: f"{where}: nobody serves {what} there",
         Cause.INTERCEPTED: f"{where}: something on the way answers {what} in the destination's "
         "place",
@@ -79,8 +81,7 @@ def title(cause: Cause, subject: Subject) -> str:
         Cause.INSPECTION: f"{where}: {_inspection(subject)}",
         Cause.RATE_LIMIT: f"{where}: a rate limiter on the path lets only some {what} through",
         Cause.LOSS: f"{where}: {_loss(subject)}",
-        Cause.TRANSLATION: f"{where}: {what} is delivered to {subject.instead} instead: something "
-        "on the path rewrites its destination address",
+        Cause.TRANSLATION: f"{where}: {_translation(subject)}",
     }
     return simple.get(cause) or f"{where}: {_network(subject)}"
 
@@ -108,7 +109,7 @@ def _of_rule(subject: Subject) -> str:
     verb = "rejects" if hit.rule.rejects else "drops"
     if group.kind.verdict is Verdict.LOSSY:
         verb += " some"
-    what = f"answers to {subject.what}" if hit.leg == Leg.REPLY else subject.what
+    what = _ended(subject, hit)
     rules = list(dict.fromkeys(rule_in_words(h.rule._replace(handle=0)) for h in subject.hits))
     more = f", and {plural(len(rules) - 1, 'rule')} more" if len(rules) > 1 else ""
     nodes = {h.node for h in subject.hits}
@@ -119,11 +120,21 @@ def _of_rule(subject: Subject) -> str:
     return f"{who} {what}{_peers(subject, hit)}: {told}{more}"
 
 
+def _ended(subject: Subject, hit: RuleHit) -> str:
+    """What the rules end; of a packet that dies for want of a neighbour, that is not itself."""
+    if hit.of_discovery:
+        return "IPv6 neighbour discovery"
+    what = f"answers to {subject.what}" if hit.leg == Leg.REPLY else subject.what
+    hits = (hit for diagnosis in subject.diagnoses for hit in diagnosis.hits)
+    also = any(hit.of_discovery and hit.rule.sure for hit in hits)
+    return f"{what}, and IPv6 neighbour discovery" if also else what
+
+
 def _peers(subject: Subject, hit: RuleHit) -> str:
     """Whose traffic it is, where that is not everybody's."""
     group = subject.group
     there, arrow, back = subject.where.partition(" → ")
-    if not arrow or group.both_ways:
+    if not arrow or group.both_ways or hit.of_discovery:
         return ""
     name = subject.names[hit.node]
     if back == name and there not in ("all", "all tested"):
@@ -136,8 +147,11 @@ def _peers(subject: Subject, hit: RuleHit) -> str:
 def _of_kernel(subject: Subject) -> str:
     for diagnosis in subject.diagnoses:
         if diagnosis.kernel is not None and diagnosis.kernel_node is not None:
-            node = subject.names[diagnosis.kernel_node]
-            return f"{node}'s kernel drops {subject.what}: {diagnosis.kernel.title}"
+            nodes = {d.kernel_node for d in subject.diagnoses if d.kernel_node is not None}
+            who = f"{subject.names[diagnosis.kernel_node]}'s kernel"
+            if len(nodes) > 1:
+                who = f"{subject.guilty}: each node's kernel"
+            return f"{who} drops {subject.what}: {diagnosis.kernel.title}"
     return f"{subject.where}: the destination's kernel is set to ignore {subject.what}"
 
 
@@ -148,6 +162,16 @@ def _inside_node(subject: Subject) -> str:
     some = "some " if kind.verdict is Verdict.LOSSY else ""
     how = "refuses" if kind.cause is CellCause.REJECTED else "throws away"
     return f"{subject.where}: the {at} itself {how} {some}{answer}{subject.what}"
+
+
+def _neighbour(subject: Subject) -> str:
+    if subject.guilty:
+        families = {test.family for test in subject.group.tests}
+        what = "ARP" if families == {Family.IPV4} else "IPv6 neighbour discovery"
+        return f"{subject.guilty} itself does not answer {what} for its own address"
+    answers = subject.group.kind.leg is Leg.REPLY
+    who = "the destination's next hop for answers" if answers else "the next hop"
+    return f"{subject.where}: {who} does not answer ARP or neighbour discovery"
 
 
 def _size(subject: Subject) -> str:
@@ -185,10 +209,22 @@ def _flows(subject: Subject) -> str:
 def _inspection(subject: Subject) -> str:
     patterns = {d.content.pattern for d in subject.diagnoses if d.content is not None}
     if ContentPattern.INNER in patterns:
-        how = "drops it for the frame inside; an empty tunnel packet passes"
+        how = "drops it as a tunnel of Ethernet frames; another type in its header passes"
     else:
-        how = "drops it for its tunnel header; other bytes pass in the same flow"
+        how = "drops it for its bytes, the tunnel header or the frame inside; others pass"
     return f"something on the path inspects {subject.what} and {how}"
+
+
+def _translation(subject: Subject) -> str:
+    if subject.instead:
+        return (
+            f"{subject.what} is delivered to {subject.instead} instead: something on the path "
+            "rewrites its destination address"
+        )
+    rewrites = (rewrite for d in subject.diagnoses for rewrite in d.rewrites)
+    ports = next((r for r in rewrites if r.field is RewrittenField.PORT), None)
+    how = "" if ports is None else f": {ports.left} left, {ports.arrived} arrived"
+    return f"something on the path rewrites the destination port of {subject.what}{how}"
 
 
 def _loss(subject: Subject) -> str:
@@ -207,25 +243,33 @@ def _network(subject: Subject) -> str:
     if kind.place is None:
         who = "something"
     verb = "rejects" if kind.cause is CellCause.REJECTED else "drops"
+    around = next((turn for d in subject.diagnoses if d.path and (turn := loop(d.path))), ())
+    if around:
+        return f"{what} goes round between {listed(around)}: a routing loop"
     flows = _first_flows(subject.diagnoses)
     only = _PATTERNS.get(flows.pattern) if flows is not None else None
     text = f"{who} {verb} {what}"
     if only is not None:
         text = f"{who} passes {what} {only}"
     if subject.rejecters and kind.cause is CellCause.REJECTED:
-        words = [_rejecter(r, subject) for r in subject.rejecters]
-        return f"{text}, refused by {', '.join(words)}"
+        words = dict.fromkeys(_rejecter(r, subject) for r in subject.rejecters)
+        return f"{text}, refused {', '.join(words)}"
     if kind.cause is CellCause.REJECTED:
         text += ", with an RST in the destination's name"
-    path = next((d.path for d in subject.diagnoses if d.path is not None), None)
+    path = next((d.path for d in subject.diagnoses if d.path and d.path.routers), None)
     return text + hop(path) if path is not None else text
 
 
 def _rejecter(who: str, subject: Subject) -> str:
+    """Nothing arrived where an error came from the path in the destination's name."""
+    group = subject.group
+    ends = {subject.names[n] for n in (*group.sources, *group.destinations)}
+    forged = who == BY_THE_DESTINATION or subject.owners.get(who) in ends
+    if forged and group.kind.place is Place.PATH:
+        return "in the destination's name"
     owned = subject.owners.get(who)
-    if owned is not None:
-        return f"{who} ({owned})"
-    return {BY_THE_SOURCE: "the source", BY_THE_DESTINATION: "the destination"}.get(who, who)
+    words = {BY_THE_SOURCE: "the source", BY_THE_DESTINATION: "the destination"}.get(who, who)
+    return f"by {words}" if owned is None else f"by {who} ({owned})"
 
 
 def hop(path: Path) -> str:

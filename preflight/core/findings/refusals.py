@@ -1,0 +1,101 @@
+"""Rejections and drops that are one firewall's on the path.
+
+Routers send few ICMP errors, so that a rule which rejects everything is seen to reject here and to
+drop there; and they speak with another address to each side, and in each family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.findings.shapes import Shapes
+from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
+from preflight.core.model import Cause, Leg, Place, Protocol, Verdict
+
+_REFUSED = (Cause.DROPPED, Cause.REJECTED)
+_SPENT_LATER = {Protocol.TCP: 0, Protocol.ICMP: 1, Protocol.UDP: 2}  # the order of a look
+
+
+def one_firewall(
+    shapes: Shapes,
+    a: Group,
+    b: Group,
+    of_a: Sequence[Diagnosis],
+    of_b: Sequence[Diagnosis],
+) -> bool:
+    """Whether what two groups meet on the way there is one firewall that rejects."""
+    if not (_is_refused(a) and _is_refused(b)):
+        return False
+    if a.kind.cause is b.kind.cause is Cause.REJECTED:
+        return _one_rejecter(shapes, a, b, _senders(a, of_a) & _senders(b, of_b))
+    if Cause.REJECTED not in (a.kind.cause, b.kind.cause):
+        return False
+    if a.kind.cause is Cause.DROPPED:
+        a, b, of_a, of_b = b, a, of_b, of_a
+    senders = _senders(a, of_a)
+    if not senders or senders & _passed(of_b):
+        return False
+    if senders & (_senders(b, of_b) | _last(of_b)):
+        return True
+    if a.tests == b.tests and shapes.back_within(b, a):
+        return True
+    return shapes.within(b, a) and _turn(shapes, a) <= _turn(shapes, b)
+
+
+def rejecting(shapes: Shapes, groups: Sequence[Group], dropped: Group) -> list[int]:
+    """The groups by position whose rejecters may just as well have dropped all of `dropped`."""
+    if not _is_refused(dropped) or dropped.kind.cause is not Cause.DROPPED:
+        return []
+    found = [
+        i
+        for i, group in enumerate(groups)
+        if _is_refused(group)
+        and _senders(group, ())
+        and {test.family for test in group.tests} >= {test.family for test in dropped.tests}
+        and _turn(shapes, group) <= _turn(shapes, dropped)
+        and shapes.meet(group, dropped)
+    ]
+    return found if shapes.covered(dropped, [groups[i] for i in found]) else []
+
+
+def _is_refused(group: Group) -> bool:
+    kind = group.kind
+    return (
+        kind.verdict is Verdict.BLOCKED
+        and kind.leg is Leg.FORWARD
+        and kind.place in (Place.PATH, None)
+        and kind.cause in _REFUSED
+    )
+
+
+def _one_rejecter(shapes: Shapes, a: Group, b: Group, common: set[str]) -> bool:
+    if common:
+        return True
+    if a.tests == b.tests:
+        return shapes.back_within(a, b) or shapes.back_within(b, a)
+    probes = [{test.probe for test in group.tests} for group in (a, b)]
+    families = [{test.family for test in group.tests} for group in (a, b)]
+    there = shapes.within(a, b) or shapes.within(b, a)
+    return probes[0] == probes[1] and not families[0] & families[1] and there
+
+
+def _senders(group: Group, diagnoses: Sequence[Diagnosis]) -> set[str]:
+    """Addresses that rejected; the pair's own are in everybody's mouth."""
+    own = {group.kind.rejected_by} - {None, BY_THE_SOURCE, BY_THE_DESTINATION}
+    return {sender for sender in own if sender}.union(*(d.rejecters for d in diagnoses))
+
+
+def _last(diagnoses: Sequence[Diagnosis]) -> set[str]:
+    """The routers behind which it ends."""
+    return {d.path.routers[-1].address for d in diagnoses if d.path and d.path.routers}
+
+
+def _passed(diagnoses: Sequence[Diagnosis]) -> set[str]:
+    """The routers that it surely got through."""
+    return {r.address for d in diagnoses if d.path for r in d.path.routers[:-1]}
+
+
+def _turn(shapes: Shapes, group: Group) -> int:
+    """When a look sends the first of a group's probes: what comes later finds errors spent."""
+    return min(_SPENT_LATER[shapes.protocol(test)] for test in group.tests)
