@@ -55,6 +55,7 @@ _VERSIONS = {Family.IPV4: 4, Family.IPV6: 6}
 _NUMBERS = {Protocol.UDP: 17, Protocol.TCP: 6, Protocol.ICMP: 1}
 _ICMPV6 = 58
 
+Ports = Callable[[int, Family, tuple[int, int]], Sequence[int]]  # of a probe's pair
 Craft = Callable[[Probe, Family, Form], Mapping[str, object]]
 
 
@@ -131,6 +132,7 @@ class Ground(NamedTuple):
     astray: Astray
     mtus: Mapping[tuple[int, Family], int]  # of the nodes' devices
     suspects: Sequence[int]  # nodes whose first words give cause to ask for facts
+    ports: Ports  # the looks' UDP source ports
 
     def risks(self) -> list[Risk]:
         """What the facts of the suspects say."""
@@ -149,6 +151,7 @@ class Ground(NamedTuple):
             run=self.run,
             phase=self.options.phase,
             inert=self.inert,
+            ports=self.ports,
         )
 
 
@@ -212,6 +215,7 @@ class Examiner:
         run: str,
         phase: Phase,
         inert: Sequence[Sequence[int]],
+        ports: Ports,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._scope = scope
@@ -220,6 +224,7 @@ class Examiner:
         self._run = run
         self._phase = phase
         self._inert = inert
+        self._ports = ports
         self._clock = clock
         self._numbers = iter(range(_FIRST_NUMBER, 0xFFFF))
         self._loaded: set[int] = set()
@@ -300,7 +305,9 @@ class Examiner:
     def _trial(self, number: int, sample: Sample, *, thorough: bool) -> Trial:
         probe = self._scope.probes[sample.probe]
         inert = sample.destination in self._inert[sample.probe]
-        plan = shots(probe, sample.family, self._phase, inert, sample.kind, (), thorough)
+        pair = sample.source, sample.destination
+        known = self._ports(sample.probe, sample.family, pair) if probe.one_way else ()
+        plan = shots(probe, sample.family, self._phase, inert, sample.kind, known, thorough)
         plain = [i for i, shot in enumerate(plan) if shot.purpose is Purpose.PLAIN]
         return Trial(
             number, sample.source, sample.destination, sample.probe, sample.family, plan,

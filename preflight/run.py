@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from preflight.agent.packets import udp_ports
 from preflight.chorus import Chorus
 from preflight.core.matrix import Matrix
 from preflight.core.model import AgentInfo, Family, Inventory, Node, Phase, Verdict
@@ -73,6 +74,9 @@ def check(
                     {node: {s[:2] for s in some} for node, (_, some) in survey.strays.items()},
                     {(n, f): h["mtu"].get(f[-1], 0) for n, h in hellos.items() for f in Family},
                     sorted(hellos) if bad else suspects,
+                    lambda probe, family, pair: udp_ports(
+                        key, int(family[-1]), probe, pair, extent.ports
+                    ),
                 )  # fmt: skip
                 found = (closer or diagnose)(matrix, ground)
             diagnosed = time.monotonic()

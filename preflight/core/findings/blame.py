@@ -24,7 +24,12 @@ _BY_CELL: Mapping[CellCause | None, Cause] = {
 }
 
 
-_BY_SOURCE_PORT = {FlowPattern.HIGH_ONLY, FlowPattern.LOW_ONLY, FlowPattern.REPLIES_ONLY}
+_BY_SOURCE_PORT = {
+    FlowPattern.HIGH_ONLY,
+    FlowPattern.LOW_ONLY,
+    FlowPattern.REPLIES_ONLY,
+    FlowPattern.RANGE,
+}
 
 
 def rules(diagnoses: Sequence[Diagnosis]) -> Iterator[RuleHit]:

@@ -175,6 +175,9 @@ def _flows(flows: Flows) -> Iterator[str]:
         yield f"{told}: none from below 1024, those from 1024 up"
     elif flows.pattern is FlowPattern.LOW_ONLY:
         yield f"{told}: none from 1024 up, those from below"
+    elif flows.pattern is FlowPattern.RANGE:
+        some = ", ".join(map(str, flows.passing[:_SHOWN]))
+        yield f"{told}: those from {some}; none from {dead}{more}"
     elif flows.pattern is FlowPattern.REPLIES_ONLY:
         yield f"{told}: only those whose source port is the port itself, as a reply's would be"
 
@@ -184,7 +187,7 @@ def _content(content: Content) -> Iterator[str]:
     if content.pattern is ContentPattern.PORT:
         yield f"a rule for this port: in the same run {passed} passed, {lost} did not"
     elif content.pattern is ContentPattern.PROTOCOL:
-        yield f"no port passes: {lost} did not arrive"
+        yield f"none of the ports tried passes: {lost} did not arrive"
     else:
         yield f"the content decides: {passed} passed, {lost} did not"
 

@@ -32,6 +32,7 @@ _UNKNOWN: Mapping[Cause, str] = {
 _PATTERNS: Mapping[FlowPattern, str] = {
     FlowPattern.HIGH_ONLY: "only from source ports of 1024 and above",
     FlowPattern.LOW_ONLY: "only from source ports below 1024",
+    FlowPattern.RANGE: "only from some ranges of source ports",
     FlowPattern.REPLIES_ONLY: "only where it looks like a reply (source port equal to the port)",
 }
 _RULESETS = {
@@ -184,8 +185,10 @@ def _size(subject: Subject) -> str:
             f"of {subject.small}, the sources' have {size.device_mtu}"
         )
     what = f"packets of {subject.what} larger than {size.largest} bytes are lost"
-    told = "silently" if size.black_hole else f"as {size.reported_by} says"
-    return f"{what}, {told}; the source's device has an MTU of {size.device_mtu}"
+    told = ", silently" if size.black_hole else ""
+    if size.reported_by is not None:
+        told = f", as {size.reported_by} says"
+    return f"{what}{told}; the source's device has an MTU of {size.device_mtu}"
 
 
 def _first_size(diagnoses: Sequence[Diagnosis]) -> Size | None:
