@@ -166,4 +166,5 @@ class Deep:
             "shots": [
                 [s.form, s.source_port, s.port, s.ttl, s.size, s.dont_fragment] for s in trial.shots
             ],
+            "again": trial.again,
         }
