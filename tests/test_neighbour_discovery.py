@@ -5,6 +5,7 @@ it explains of a matrix.
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ import test_agent_kit as kit
 from deepkit import TRACE, Deep, flows
 from samples import DROPPED_ON_PATH, Fault, blocked, sample
 from scenarios import Rule as Firewall
-from scenarios import address, check, gateway, load, match, sysctl
+from scenarios import load
 from test_agent_bpf import icmp, ip6, kernel
 from test_agent_kit import Agent
 
@@ -31,13 +32,13 @@ from preflight.core.diagnosis.trial import (
     SEEKS,
     SOUGHT,
     Observed,
+    Purpose,
     Rule,
     RuleHit,
     Shot,
     ShotError,
     Trial,
 )
-from preflight.core.diagnosis.trial import Purpose as P
 from preflight.core.findings import discovery
 from preflight.core.findings.build import findings
 from preflight.core.findings.model import Cause, Finding
@@ -45,7 +46,6 @@ from preflight.core.findings.split import Looked
 from preflight.core.groups import FamilyProbe, Kind, groups
 from preflight.core.matrix import Matrix
 from preflight.core.model import (
-    ECHO,
     GENEVE,
     HEALTH,
     Evidence,
@@ -56,7 +56,6 @@ from preflight.core.model import (
     Verdict,
 )
 from preflight.core.model import Cause as CellCause
-from preflight.core.options import CheckOptions
 from preflight.lab import Lab
 from preflight.lab.topology import ROUTER, LabNode
 
@@ -328,13 +327,14 @@ def test_the_rule_that_ends_it_is_named(
 def test_a_shot_is_sent_again_while_all_wait(lab4: Lab, agent: Callable[..., Agent]) -> None:
     """A kernel asks three times, a second apart, and then waits for another packet."""
     deep = Deep(lab4, agent)
+    load(lab4, [Firewall(ROUTER, "forward", "udp dport 6081 drop")])
     one = replace(deep.trial(0, "n1", "n3", GENEVE, flows(GENEVE, 2), V6), again=1)
     told = deep.look(one, wait=0.7, pcap=True)[0]
     sent = [data for _, way, _, data in deep.reports[0]["pcap"] if way == "out"]
     assert sent[0] not in sent[1:]
     assert set(sent[1:]) == {sent[1]}
     assert len(sent) > 3
-    assert told.seen["arrived"] == 0b11
+    assert told.seen["left"] == 0b11
 
 
 # --- what a trial proves --------------------------------------------------------------------------
@@ -345,7 +345,7 @@ POLICY = Rule(
 )  # fmt: skip
 DROP = POLICY._replace(handle=4, policy=False, text="icmpv6 type nd-neighbor-solicit drop",
                        chain="input", hook="input")  # fmt: skip
-SHOTS = tuple(Shot(P.PLAIN, source_port=40000 + n, port=4240) for n in range(2))
+SHOTS = tuple(Shot(Purpose.PLAIN, source_port=40000 + n, port=4240) for n in range(2))
 ALL = 0b11
 PATH = Kind(Verdict.BLOCKED, Leg.FORWARD, Place.PATH, CellCause.DROPPED, None)
 UNSENT = PATH._replace(cause=CellCause.NO_NEIGHBOUR)
@@ -502,8 +502,11 @@ def test_all_that_one_node_hides_is_one_finding() -> None:
     (change,) = one.changes
     assert (change.node, change.tool) == ("n3", "nft")
     assert change.commands == (
-        "nft insert rule inet filter input position 4 'icmpv6 type { nd-neighbor-solicit, "
-        'nd-neighbor-advert } accept comment "IPv6 neighbour discovery"\'',
+        "nft insert rule inet filter input position 4 "
+        + shlex.quote(
+            "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept comment "
+            '"IPv6 neighbour discovery"'
+        ),
     )
     assert one.requests == ()
 
@@ -523,17 +526,23 @@ def test_the_same_policy_over_ipv4_is_the_same_finding() -> None:
     assert "nd-neighbor-solicit" in commands
     # What it would end of X → n3 once that comes so far: the answers.
     assert "icmpv6 type echo-reply" in commands
-    other = told(matrix, *looks[:2], looked(3, 1, own._replace(rule=DROP)))
-    assert len(other) == 2
+    own = own._replace(rule=DROP._replace(text="drop", handle=7))
+    other = told(matrix, *looks[:2], looked(3, 1, own), looked(3, 1, own, family=Family.IPV4))
+    assert {f.title.partition(":")[0] for f in other} == {
+        "n3 itself drops IPv6 neighbour discovery",
+        "n3 itself drops UDP 6081, TCP 4240, ICMP echo and ICMPv6 echo",
+    }
 
 
 def test_what_else_is_lost_on_the_path_is_not_the_nodes() -> None:
     """Over IPv6 the network drops all of rack a to rack b, and n3 is not found besides."""
-    matrix = sample(4, 2, [Fault(DROPPED_ON_PATH, "rack=a", "rack=b")], families=BOTH).matrix
-    own, network = told(matrix, looked(1, 3, node(3)), looked(1, 4), looked(1, 3, family=BOTH[0]))
+    faults = [Fault(DROPPED_ON_PATH, "rack=a", "rack=b"), UNFOUND[2]]
+    matrix = sample(4, 2, faults, families=BOTH).matrix
+    looks = (looked(1, 3, node(3)), looked(3, 1, node(3)), looked(1, 4))
+    own, network = told(matrix, *looks, looked(1, 3, family=BOTH[0]))
     if own.cause is Cause.NETWORK:
         own, network = network, own
-    assert (own.cause, own.where, own.cells) == (Cause.RULE, "rack=a → n3", 6)
+    assert (own.cause, own.where, own.cells) == (Cause.RULE, "rack=a ↔ n3", 10)
     assert {test.family for test in own.tests} == {V6}
     assert (network.cause, network.cells) == (Cause.NETWORK, 18)
 
@@ -572,12 +581,17 @@ def test_a_fleet_with_one_baseline() -> None:
 
 
 def test_two_nodes_are_two_findings() -> None:
-    faults = [Fault(DROPPED_ON_PATH, "rack=a", "rack=b", family=V6)]
+    faults = [
+        Fault(DROPPED_ON_PATH, "rack=a", "rack=b", family=V6),
+        Fault(LOST_BACK, "rack=b", "rack=a", "health,echo", V6),
+    ]
     matrix = sample(4, 2, faults, families=BOTH).matrix
     other = DROP._replace(handle=9, text="meta l4proto ipv6-icmp drop")
-    first, second = told(matrix, looked(1, 3, node(3)), looked(2, 4, node(4, rule=other)))
+    looks = [looked(*ends, node(3)) for ends in ((1, 3), (3, 1))]
+    looks += [looked(*ends, node(4, rule=other)) for ends in ((2, 4), (4, 1))]
+    first, second = told(matrix, *looks)
     assert {(f.cause, f.nodes, f.cells) for f in (first, second)} == {
-        (Cause.RULE, (2,), 6), (Cause.RULE, (3,), 6)
+        (Cause.RULE, (2,), 10), (Cause.RULE, (3,), 10)
     }  # fmt: skip
 
 
