@@ -162,8 +162,8 @@ FAULTS = [
         says=("net.ipv4.conf.v0.rp_filter = 0, but net.ipv4.conf.all.rp_filter = 1 counts",),
     ),
     Fault(
-        "rp_filter loose, no way back at all", Reason.RP_FILTER, rp_filter(2, route=""),
-        TAKE_IN, "icmp", source="10.77.0.1", says=("= 2 (loose)",),
+        "rp_filter loose, no way back at all", Reason.NO_ROUTE_BACK, rp_filter(2, route=""),
+        TAKE_IN, "icmp", source="10.77.0.1", says=("unreachable", "IP_RPFILTER"),
     ),
     Fault(
         "rp_filter at the source, for answers by another device", Reason.RP_FILTER,

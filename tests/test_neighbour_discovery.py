@@ -534,19 +534,6 @@ def test_the_same_policy_over_ipv4_is_the_same_finding() -> None:
     }
 
 
-def test_what_else_is_lost_on_the_path_is_not_the_nodes() -> None:
-    """Over IPv6 the network drops all of rack a to rack b, and n3 is not found besides."""
-    faults = [Fault(DROPPED_ON_PATH, "rack=a", "rack=b"), UNFOUND[2]]
-    matrix = sample(4, 2, faults, families=BOTH).matrix
-    looks = (looked(1, 3, node(3)), looked(3, 1, node(3)), looked(1, 4))
-    own, network = told(matrix, *looks, looked(1, 3, family=BOTH[0]))
-    if own.cause is Cause.NETWORK:
-        own, network = network, own
-    assert (own.cause, own.where, own.cells) == (Cause.RULE, "rack=a ↔ n3", 10)
-    assert {test.family for test in own.tests} == {V6}
-    assert (network.cause, network.cells) == (Cause.NETWORK, 18)
-
-
 def test_a_packet_of_another_probe_that_got_there_proves_that_it_was_found() -> None:
     """A rule that drops what exceeds a rate, on a node with open cells."""
     for fault in (
