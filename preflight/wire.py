@@ -49,10 +49,10 @@ Its report has `trials`, in the same order (bit i of a mask is shot i):
     passages         left, returned, arrived, answered: [shot, device, source, source port,
                      destination, port, ttl, tos, size, don't fragment] as first seen by the tap
     hits             [forward or reply, position in `rules`, shot or null]: a rule that ended it;
-                     over IPv6 also [sought or seeks, position in `rules`, null]: one that ended
-                     neighbour discovery, so that whoever brings the other end's packets (that end
-                     on a link, else a router) asks in vain for this node, or this node for its next
-                     hop to the other end
+                     over IPv6 also [sought, asked or seeks, position in `rules`, null]: one that
+                     ended neighbour discovery, so that whoever brings the other end's packets (that
+                     end on a link, else a router) asks in vain for this node, or somebody does who
+                     may be that router, or this node seeks its next hop to the other end
     send_errors      at the source: [shot, errno]
     errors           at the source: [shot, sender, type, code, MTU] of every ICMP error that quotes
                      one of its shots, seen by the tap or by a socket

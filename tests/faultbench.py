@@ -6,7 +6,6 @@ at the end those of IPv6; `$lab` is the lab's name.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +13,10 @@ from contextlib import ExitStack, contextmanager
 from string import Template
 from typing import Any, NamedTuple
 
+import psutil
+from farlab import FAR, FarLab
 from labs import TIMEOUT_S
-from scenarios import check
+from scenarios import Agents, check
 
 from preflight.core.diagnosis.conclusions import ContentPattern, FlowPattern
 from preflight.core.diagnosis.kernel_rules import Reason
@@ -25,6 +26,7 @@ from preflight.core.options import CheckOptions
 from preflight.core.snapshot import Snapshot
 from preflight.lab import Lab
 from preflight.lab.topology import ROUTER
+from preflight.muster import Progress
 
 _NFNL_CONNTRACK, _DELETE, _REQUEST_ACK = 12, 0x102, 5
 _ETH_P_ALL = socket.htons(3)
@@ -102,6 +104,7 @@ def fw(hook: str, *rules: str, policy: str = "accept", more: str = "") -> str:
 def injected(lab: Lab, faults: Sequence[Fault]) -> Iterator[None]:
     """The faults are there meanwhile."""
     places = {ROUTER, *(node.name for node in lab.nodes)}
+    places |= {FAR} if isinstance(lab, FarLab) else set()
     for where in places:
         forget_connections(lab, where)
     with ExitStack() as stack:
@@ -145,27 +148,44 @@ def filled(lab: Lab, text: str) -> str:
 # --- looking -------------------------------------------------------------------------------------
 
 
-def examine(lab: Lab, row: Row, **options: Any) -> Snapshot:
+def examine(
+    lab: Lab,
+    row: Row,
+    progress: Progress | None = None,
+    agents: Agents | None = None,
+    **options: Any,
+) -> Snapshot:
     """A check, after which nothing of it is on any node."""
-    chosen: dict[str, Any] = {"family": row.family, "timeout_s": 0.5, **options}
-    found = check(lab, CheckOptions(**chosen), row.among)
+    chosen: dict[str, Any] = {"family": row.family, "timeout_s": 0.3, **options}
+    found = check(lab, CheckOptions(**chosen), row.among, progress, agents)
     assert left_behind(lab) == []
     return found
 
 
 def left_behind(lab: Lab) -> list[str]:
-    """What a check may leave on nodes: its tables of rules, its processes."""
-    found = []
+    """What a check may leave on nodes: its processes, its tables of rules.
+
+    A guardian that has to clean up after a killed agent is given the time.
+    """
+    pids = [
+        int(pid)
+        for node in lab.nodes
+        for pid in lab.run("fw", "ip", "netns", "pids", node.namespace).stdout.split()
+    ]
+    known = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    _, alive = psutil.wait_procs([p for p in known if _is_agent(p)], TIMEOUT_S)
+    found = [str(process) for process in alive]
     for node in lab.nodes:
         tables = lab.run(node.name, "nft", "list", "tables").stdout
         found += [f"{node.name}: {line}" for line in tables.splitlines() if "preflight" in line]
-        pids = lab.run(node.name, "ip", "netns", "pids", node.namespace).stdout.split()
-        for pid in pids:
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
-                command = file.read()
-                if b"-IBS" in command or b"nft" in command:
-                    found.append(f"{node.name}: {command!r}")
     return found
+
+
+def _is_agent(process: psutil.Process) -> bool:
+    try:
+        return "-IBS" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
 
 
 def assert_found(lab: Lab, snapshot: Snapshot, finds: Sequence[Find]) -> None:

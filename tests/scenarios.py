@@ -37,6 +37,7 @@ from preflight.core.options import CheckOptions
 from preflight.core.snapshot import Snapshot
 from preflight.lab import Lab
 from preflight.lab.topology import ROUTER, LabNode
+from preflight.muster import Progress
 
 PROBES = (GENEVE, HEALTH, ECHO)
 ANSWERED = (HEALTH, ECHO)
@@ -197,12 +198,15 @@ def check(
     lab: Lab,
     options: CheckOptions | None = None,
     among: Callable[[Inventory], Inventory] = lambda known: known,
+    progress: Progress | None = None,
+    agents: Agents | None = None,
 ) -> Snapshot:
     """The whole pipeline over a lab, but for SSH. `among` may change the lab's inventory."""
     known = among(inventory.load(lab.inventory_path))
-    agents = Agents(lab)
+    agents = agents or Agents(lab)
     try:
-        return run.check(known, options or CheckOptions(), lambda node: agents, Silent())
+        told = progress or Silent()
+        return run.check(known, options or CheckOptions(), lambda node: agents, told)
     finally:
         for session in agents.sessions:
             assert session.ended.wait(30)

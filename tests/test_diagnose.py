@@ -1,16 +1,20 @@
 """The closer look from end to end: real faults in, findings out, and what mends them.
 
-Each row is a lab with one fault or several at once; see `faultbench` for what is looked at.
+The scenarios are rows of `faultrows`; see `faultbench` for what is looked at.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator
+from signal import SIGINT, raise_signal
+
 import pytest
+from farlab import FarLab, far_lab
 from faultbench import (
     Fault,
     Find,
     Row,
-    Shut,
     assert_found,
     examine,
     filled,
@@ -19,544 +23,15 @@ from faultbench import (
     injected,
     mend,
 )
+from faultrows import GENEVE, HOPS, KERNEL, LESS, NODES, PATH
+from labs import PREFIX
+from scenarios import Agents, Silent, change
 
-from preflight.core.diagnosis.conclusions import ContentPattern, FlowPattern
-from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.findings.model import Cause
-from preflight.core.model import Severity
+from preflight.core.model import AgentState, Connection, Phase
 from preflight.lab import Lab
 
 pytestmark = pytest.mark.lab
-GENEVE = "udp dport 6081"
-A_TO_B, B_TO_A = (f'iifname "rack-{x}" oifname "rack-{y}"' for x, y in ("ab", "ba"))
-LESS = Severity.RECOMMENDED
-STATEFUL = "ct state established,related accept"
-
-# --- rules of nodes ------------------------------------------------------------------------------
-
-NODES = (
-    Row(
-        "four nodes, each with a rule at another hook",
-        (
-            Fault("n1", fw("output", "icmp type echo-request drop")),
-            Fault("n2", fw("inet prerouting raw", f"{GENEVE} drop")),
-            Fault(
-                "n3",
-                fw(
-                    "input",
-                    "tcp dport 22 accept",
-                    "jump corp",
-                    more="chain corp {\ntcp dport 4000-5000 counter reject\n}",
-                ),
-            ),
-            Fault("n4", fw("netdev egress", f'{GENEVE} drop comment "egress"')),
-        ),
-        (
-            Find(
-                Cause.RULE,
-                "n4 → all",
-                3,
-                ("n4 itself drops UDP 6081",),
-                "n4",
-                "nft netdev egressing egress",
-                mends=True,
-            ),
-            Find(
-                Cause.RULE,
-                "n1, n3 → n2",
-                2,
-                ("from n1, n3",),
-                "n2",
-                "nft inet preroutinging prerouting",
-                mends=True,
-            ),
-            Find(
-                Cause.RULE,
-                "n1 → all",
-                3,
-                ("n1 itself drops ICMP echo",),
-                "n1",
-                "nft inet outputing output",
-                severity=LESS,
-                mends=True,
-            ),
-            Find(
-                Cause.RULE,
-                "all → n3",
-                3,
-                ("rejects TCP 4240", "tcp dport 4000-5000"),
-                "n3",
-                "nft inet inputing corp",
-                severity=LESS,
-                mends=True,
-            ),
-        ),
-        shut=(Shut("fw", "n2"),),
-    ),
-    Row(
-        "two rules of one chain, and a policy that drops answers too",
-        (
-            Fault("n3", fw("input", f"{GENEVE} drop", "tcp dport 4240 reject with tcp reset")),
-            Fault("n1", fw("output", "tcp sport 22 accept", policy="drop")),
-        ),
-        (
-            Find(
-                Cause.RULE,
-                "n1 ↔ all",
-                15,
-                ("policy of chain", "answers to"),
-                "n1",
-                "nft inet outputing output",
-                mends=True,
-            ),
-            Find(Cause.RULE, "role=worker → n3", 2, ("drops UDP 6081 from",), "n3", mends=True),
-            Find(
-                Cause.RULE,
-                "role=worker → n3",
-                2,
-                ("rejects TCP 4240 from",),
-                "n3",
-                severity=LESS,
-                mends=True,
-            ),
-        ),
-        shut=(Shut("fw", "n3"), Shut("n1", "fw")),
-    ),
-    Row(
-        "iptables: a chain of somebody's, and the last rule that RHEL once came with",
-        (
-            Fault(
-                "n2",
-                "iptables -N corp; iptables -A corp -p udp -m comment --comment "
-                "'no tunnels' -j DROP; iptables -A INPUT -j corp",
-            ),
-            Fault(
-                "n3",
-                "iptables -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT; "
-                "iptables -A INPUT -p tcp --dport 22 -j ACCEPT; "
-                "iptables -A INPUT -j REJECT --reject-with icmp-host-prohibited",
-            ),
-        ),
-        (
-            Find(
-                Cause.RULE,
-                "all → n3",
-                9,
-                ("rejects UDP 6081, TCP 4240 and ICMP echo",),
-                "n3",
-                "iptables ip filter INPUT",
-                mends=True,
-            ),
-            Find(
-                Cause.RULE,
-                "all → n2",
-                3,
-                ('"no tunnels"', "corp rule 1"),
-                "n2",
-                "iptables ip filter corp",
-                mends=True,
-            ),
-        ),
-        shut=(Shut("fw", "n2"), Shut("fw", "n3")),
-    ),
-    Row(
-        "one baseline on two nodes, and another rule on a third",
-        (
-            Fault("n1", fw("input", f'{GENEVE} drop comment "cis"')),
-            Fault("n2", fw("input", "tcp dport 80 drop", f'{GENEVE} drop comment "cis"')),
-            Fault("n4", fw("netdev ingress", "udp dport 6000-7000 drop")),
-        ),
-        (
-            Find(
-                Cause.RULE,
-                "all → rack=a",
-                6,
-                ("rack=a: each node itself drops", "cis"),
-                "n1 n2",
-                mends=True,
-            ),
-            Find(
-                Cause.RULE,
-                "all → n4",
-                3,
-                ("6000-7000",),
-                "n4",
-                "nft netdev ingressing ingress",
-                mends=True,
-            ),
-        ),
-        shut=(Shut("fw", "n1"), Shut("fw", "n4", 6082)),
-    ),
-    Row(
-        "iptables and ip6tables with one rule each",
-        (
-            Fault(
-                "n3",
-                "for t in iptables ip6tables; do $$t -A INPUT -p udp --dport 6081 -j DROP; done",
-            ),
-        ),
-        (Find(Cause.RULE, "all → n3", 6, ("1 rule more", "ip6tables rule"), "n3", mends=True),),
-        family=None,
-    ),
-    Row(
-        "a node that limits a rate, and one that limits sizes",
-        (
-            Fault("n1", fw("input", f"{GENEVE} limit rate over 20/second burst 5 packets drop")),
-            Fault("n3", fw("input", f"{GENEVE} meta length > 1300 drop")),
-        ),
-        (
-            Find(
-                Cause.RULE,
-                "all → n1",
-                3,
-                ("drops some UDP 6081", "what exceeds a rate"),
-                "n1",
-                flows=FlowPattern.LIMITED,
-                mends=True,
-            ),
-            Find(Cause.RULE, "all → n3", 3, ("drops some UDP 6081", "1300"), "n3", mends=True),
-        ),
-    ),
-)
-
-# --- the path ------------------------------------------------------------------------------------
-
-PATH = (
-    Row(
-        "a switch that drops what it carries within racks",
-        (Fault("fw", fw("bridge forward", f"ip protocol udp {GENEVE} drop")),),
-        (
-            Find(
-                Cause.NETWORK,
-                "between nodes of the same rack",
-                4,
-                ("share a link",),
-                asks=2,
-                content=ContentPattern.PORT,
-            ),
-        ),
-    ),
-    Row(
-        "a router with a rule for one way and one for both",
-        (Fault("fw", fw("forward", f"{A_TO_B} {GENEVE} drop", "tcp dport 4240 drop")),),
-        (
-            Find(
-                Cause.NETWORK,
-                "rack=a → rack=b",
-                8,
-                ("the network drops UDP 6081 and TCP 4240",),
-                hop="$gw_a 1",
-                content=ContentPattern.PORT,
-                asks=2,
-            ),
-            Find(
-                Cause.NETWORK,
-                "rack=b → rack=a",
-                4,
-                ("the network drops TCP 4240",),
-                hop="$gw_b 1",
-                severity=LESS,
-                asks=1,
-            ),
-        ),
-    ),
-    Row(
-        "a stateful firewall that lets one way in",
-        (Fault("fw", fw("forward", STATEFUL, 'iifname "rack-a" accept', policy="drop")),),
-        (
-            Find(
-                Cause.NETWORK,
-                "rack=b → rack=a",
-                12,
-                ("UDP 6081, TCP 4240 and ICMP echo",),
-                hop="$gw_b 1",
-                content=ContentPattern.PROTOCOL,
-                asks=3,
-            ),
-        ),
-    ),
-    Row(
-        "a firewall that rejects all, however few errors it may send",
-        (Fault("fw", fw("forward", STATEFUL, "reject with icmpx admin-prohibited")),),
-        (Find(Cause.NETWORK, "rack=a ↔ rack=b", 48, ("rejects", "refused by", "$gw_a"), asks=12),),
-        family=None,
-    ),
-    Row(
-        "resets in the destination's name, and a pair that nothing passes",
-        (
-            Fault(
-                "fw",
-                fw(
-                    "forward",
-                    "ip saddr $n2 ip daddr $n4 drop",
-                    f"{B_TO_A} tcp dport 4240 reject with tcp reset",
-                ),
-            ),
-        ),
-        (
-            Find(
-                Cause.NETWORK,
-                "n2 ↔ n4",
-                4,
-                ("drops UDP 6081, TCP 4240 and ICMP echo",),
-                hop="$gw_a 1",
-                asks=4,
-            ),
-            Find(
-                Cause.NETWORK,
-                "rack=b → rack=a",
-                4,
-                ("an RST in the destination's name",),
-                severity=LESS,
-                asks=1,
-            ),
-        ),
-    ),
-    Row(
-        "too small a link that says so, and a filter of lengths that does not",
-        (
-            Fault("fw", "ip link set dev rack-b mtu 1400", "ip link set dev rack-b mtu 1500"),
-            Fault("fw", fw("forward", f"{B_TO_A} meta length > 1450 drop")),
-            *(Fault(f"n{n}", "true", "ip route flush cache") for n in (1, 2)),
-        ),
-        (
-            Find(
-                Cause.SIZE,
-                "rack=a → rack=b",
-                4,
-                ("larger than 1400", "MTU=1400"),
-                largest=1400,
-                told_by="$gw_a",
-            ),
-            Find(
-                Cause.SIZE,
-                "rack=b → rack=a",
-                4,
-                ("larger than 1450", "silently"),
-                largest=1450,
-                told_by="nobody",
-            ),
-        ),
-    ),
-    Row(
-        "loss at random one way, dead flows the other",
-        (
-            Fault(
-                "fw",
-                fw(
-                    "forward",
-                    f"{A_TO_B} {GENEVE} numgen random mod 100 < 30 drop",
-                    f"{B_TO_A} {GENEVE} jhash udp sport mod 4 seed 0x5eed == 1 drop",
-                ),
-            ),
-        ),
-        (
-            Find(Cause.LOSS, "rack=a → rack=b", 4, ("lost at random",), flows=FlowPattern.RANDOM),
-            Find(
-                Cause.FLOWS,
-                "rack=b → rack=a",
-                4,
-                ("always the same ones",),
-                flows=FlowPattern.SOME_DEAD,
-            ),
-        ),
-    ),
-    Row(
-        "high source ports alone one way, a limiter the other",
-        (
-            Fault(
-                "fw",
-                fw(
-                    "forward",
-                    f"{A_TO_B} {GENEVE} udp sport < 1024 drop",
-                    f"{B_TO_A} {GENEVE} limit rate over 20/second burst 5 packets drop",
-                ),
-            ),
-        ),
-        (
-            Find(
-                Cause.NETWORK,
-                "rack=a → rack=b",
-                4,
-                ("only from source ports of 1024 and above",),
-                flows=FlowPattern.HIGH_ONLY,
-                asks=1,
-            ),
-            Find(Cause.RATE_LIMIT, "rack=b → rack=a", 4, (), flows=FlowPattern.LIMITED, asks=1),
-        ),
-    ),
-    Row(
-        "what looks like a reply alone one way, an inspection the other",
-        (
-            Fault(
-                "fw",
-                fw(
-                    "forward",
-                    f"{A_TO_B} {GENEVE} udp sport != 6081 drop",
-                    f"{B_TO_A} meta l4proto udp @ih,160,16 0x88b5 drop",
-                ),
-            ),
-        ),
-        (
-            Find(
-                Cause.NETWORK,
-                "rack=a → rack=b",
-                4,
-                ("only where it looks like a reply",),
-                flows=FlowPattern.REPLIES_ONLY,
-                asks=1,
-            ),
-            Find(
-                Cause.INSPECTION,
-                "rack=b → rack=a",
-                4,
-                ("for its bytes",),
-                content=ContentPattern.TUNNEL,
-                asks=1,
-            ),
-        ),
-    ),
-    Row(
-        "an inspection of the tunnel's header",
-        (Fault("fw", fw("forward", f"{GENEVE} @ih,16,16 0x6558 drop")),),
-        (
-            Find(
-                Cause.INSPECTION,
-                "rack=a ↔ rack=b",
-                8,
-                ("as a tunnel of Ethernet frames",),
-                content=ContentPattern.INNER,
-                asks=2,
-            ),
-        ),
-    ),
-    Row(
-        "a translated source, a translated destination and a redirection",
-        (
-            Fault("fw", fw("ip postrouting srcnat", f"{B_TO_A} {GENEVE} snat to 198.18.200.1")),
-            Fault(
-                "fw",
-                fw(
-                    "ip prerouting dstnat",
-                    'iifname "rack-a" tcp dport 4240 redirect to :1',
-                    f'iifname "rack-a" ip daddr $n4 {GENEVE} dnat to $n3',
-                ),
-            ),
-        ),
-        (
-            Find(Cause.TRANSLATION, "rack=a → n4", 2, ("delivered to n3 instead",)),
-            Find(
-                Cause.NETWORK,
-                "rack=a → rack=b",
-                4,
-                ("an RST in the destination's name",),
-                severity=LESS,
-                asks=1,
-            ),
-            Find(
-                Cause.TRANSLATION,
-                "rack=b → rack=a",
-                0,
-                ("198.18.200.1 instead of",),
-                "n3 n4",
-                severity=LESS,
-            ),
-        ),
-    ),
-    Row(
-        "a router's block behind which a node hides a rule, and another node's before it",
-        (
-            Fault("fw", fw("forward", f"{GENEVE} drop")),
-            Fault("n3", fw("input", f"{GENEVE} drop")),
-            Fault("n1", fw("output", f"{GENEVE} drop")),
-        ),
-        (
-            Find(Cause.NETWORK, "rack=b → rack=a; n2 → rack=b", 6, ("drops UDP 6081",), asks=2),
-            Find(Cause.RULE, "n1 → all", 3, ("n1 itself",), "n1", mends=True),
-            Find(Cause.RULE, "n4 → n3", 1, ("n3 itself drops UDP 6081 from n4",), "n3", mends=True),
-        ),
-        after=("rack=a ↔ rack=b: the network drops UDP 6081, after $gw_a (hop 1)",),
-    ),
-)
-
-# --- what is no firewall's doing -----------------------------------------------------------------
-
-KERNEL = (
-    Row(
-        "another way back under a strict filter, echoes ignored, a black hole of a route",
-        (
-            Fault(
-                "fw",
-                "ip link add x3 type veth peer name eth1 netns preflight-$lab-n3; "
-                "ip link set x3 up; ip addr add 10.66.0.1/24 dev x3",
-                "ip link del x3",
-            ),
-            Fault(
-                "n3",
-                "ip link set eth1 up; ip addr add 10.66.0.2/24 dev eth1; "
-                "ip route add $n1/32 via 10.66.0.1 src $n3; "
-                "sysctl -qw net.ipv4.conf.eth0.rp_filter=1",
-                "sysctl -qw net.ipv4.conf.eth0.rp_filter=0",
-            ),
-            Fault(
-                "n1",
-                "sysctl -qw net.ipv4.icmp_echo_ignore_all=1",
-                "sysctl -qw net.ipv4.icmp_echo_ignore_all=0",
-            ),
-            Fault("n4", "ip route add blackhole $n2/32", "ip route del blackhole $n2/32"),
-        ),
-        (
-            Find(
-                Cause.KERNEL,
-                "n1 ↔ n3",
-                4,
-                ("reverse path filter", "rp_filter = 1 (strict)"),
-                "n3",
-                kernel=Reason.RP_FILTER,
-                mends=True,
-            ),
-            Find(
-                Cause.KERNEL,
-                "n4 ↔ n2",
-                5,
-                ("no route back to the sender", "Invalid argument"),
-                "n4",
-                kernel=Reason.NO_ROUTE_BACK,
-            ),
-            Find(
-                Cause.KERNEL,
-                "all → n1",
-                3,
-                ("echo requests are ignored by sysctl",),
-                "n1",
-                kernel=Reason.ECHO_IGNORED,
-                severity=LESS,
-                mends=True,
-            ),
-        ),
-        after=("n4's kernel drops UDP 6081, TCP 4240 and ICMP echo: no route back to the sender",),
-    ),
-    Row(
-        "a black hole of a route under a strict filter",
-        (
-            Fault(
-                "n3",
-                "sysctl -qw net.ipv4.conf.eth0.rp_filter=1; ip route add blackhole $n1/32",
-                "sysctl -qw net.ipv4.conf.eth0.rp_filter=0; ip route del blackhole $n1/32",
-            ),
-        ),
-        (
-            Find(
-                Cause.KERNEL,
-                "n1 ↔ n3",
-                6,
-                ("no route back to the sender",),
-                "n3",
-                kernel=Reason.NO_ROUTE_BACK,
-            ),
-        ),
-    ),
-)
 
 
 @pytest.mark.parametrize("row", NODES + PATH + KERNEL, ids=lambda row: row.name)
@@ -573,3 +48,101 @@ def test_what_is_found(lab4: Lab, row: Row) -> None:
         ]
         assert not any(gets_through(lab4, packet) for packet in row.shut)
     assert all(gets_through(lab4, packet) for packet in row.shut)
+
+
+# --- how it may end ------------------------------------------------------------------------------
+
+DROPPED = Row("", (Fault("n3", fw("input", f"{GENEVE} drop")),), ())
+LOOKING = "a closer look"
+
+
+class Meddler(Silent):
+    """Does something once the closer look begins."""
+
+    def __init__(self, meddle: Callable[[], None]) -> None:
+        self._meddle = meddle
+
+    def phase(self, text: str, total: int) -> None:
+        if text.startswith(LOOKING):
+            self._meddle()
+
+
+def test_without_a_closer_look_the_place_is_told_and_no_rule(lab4: Lab) -> None:
+    with injected(lab4, DROPPED.faults):
+        (finding,) = examine(lab4, DROPPED, diagnose=False).findings
+    assert (finding.cause, finding.where) == (Cause.NODE_FIREWALL, "all → n3")
+    assert finding.diagnosis is None
+    assert not finding.changes
+
+
+def test_of_a_node_without_an_agent_nobody_is_accused(lab4: Lab) -> None:
+    """n4 rejects it, which a firewall before it may do in its name."""
+    row = Row("", (Fault("n4", fw("input", "tcp dport 4240 reject")),), (
+        Find(Cause.NETWORK, "all → n4", 3, ("something rejects", "look at the destination's own"),
+             severity=LESS, asks=1),
+        Find(Cause.NO_AGENT, "n4 ↔ all", 15),
+    ), among=change("n4", connection=Connection.NONE))  # fmt: skip
+    with injected(lab4, row.faults):
+        assert_found(lab4, examine(lab4, row), row.finds)
+
+
+def test_after_the_installation_nothing_is_sent_that_a_tunnel_takes_in(lab4: Lab) -> None:
+    """The router counts what goes to UDP 6081, and of that what bears Cilium's protocol type."""
+    counted = fw(
+        "inet prerouting raw",
+        f"{GENEVE} @ih,16,16 {{ 0x6558, 0x0800, 0x86dd }} counter name taken",
+        f"{GENEVE} counter name every",
+        more="counter taken {}\ncounter every {}",
+    )
+    faults = (Fault("fw", counted), Fault("fw", fw("forward", f"{GENEVE} drop")))
+    with injected(lab4, faults):
+        found = examine(lab4, DROPPED, phase=Phase.AFTER)
+        counters = lab4.run("fw", "nft", "list", "counters").stdout
+    packets = [int(number) for number in re.findall(r"packets (\d+)", counters)]
+    assert packets[0] == 0 < packets[1], counters
+    (blocked,) = (f for f in found.findings if f.cause is Cause.NETWORK)
+    assert (blocked.where, blocked.cells) == ("rack=a ↔ rack=b", 8)
+
+
+@pytest.mark.parametrize("whose", ["n1", "n3"])
+def test_an_agent_that_dies_meanwhile_costs_its_own_word_alone(lab4: Lab, whose: str) -> None:
+    faults = (*DROPPED.faults, Fault("n2", fw("input", "tcp dport 4240 drop")))
+    agents = Agents(lab4)
+
+    def kill() -> None:
+        agents.processes[whose].kill()
+
+    with injected(lab4, faults):
+        snapshot = examine(lab4, DROPPED, progress=Meddler(kill), agents=agents)
+    told = {finding.where: finding for finding in snapshot.findings}
+    assert set(told) == {"all → n3", "all → n2"}
+    assert {finding.cause for finding in told.values()} <= {Cause.RULE, Cause.NODE_FIREWALL}
+    assert told["all → n3"].cause is Cause.NODE_FIREWALL  # n1 was to send to it
+    assert [finding.nodes for finding in told.values()] == [(2,), (1,)]
+    matrix = snapshot.matrix
+    states = {node.name: snapshot.agents[i].state for i, node in enumerate(matrix.nodes)}
+    assert {name for name, state in states.items() if state is not AgentState.OK} == {whose}
+
+
+def test_an_interruption_meanwhile_leaves_what_is_known(lab4: Lab) -> None:
+    with injected(lab4, DROPPED.faults):
+        snapshot = examine(lab4, DROPPED, progress=Meddler(lambda: raise_signal(SIGINT)))
+    assert snapshot.interrupted
+    (finding,) = snapshot.findings
+    assert (finding.cause, finding.where) == (Cause.NODE_FIREWALL, "all → n3")
+
+
+# --- two routers ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def far() -> Iterator[FarLab]:
+    with far_lab(f"{PREFIX}-far") as lab:
+        yield lab
+
+
+@pytest.mark.parametrize("row", HOPS, ids=lambda row: row.name)
+def test_the_hop_is_found(far: FarLab, row: Row) -> None:
+    talkative = Fault("fw", "sysctl -qw net.ipv4.icmp_ratelimit=0")
+    with injected(far, (talkative, talkative._replace(where="r2"), *row.faults)):
+        assert_found(far, examine(far, row), row.finds)

@@ -11,7 +11,7 @@ from preflight.agent.host import addresses
 from preflight.agent.inside import Counted, Counters, Inside, KernelDrops, Rules
 from preflight.agent.losses import losses
 from preflight.agent.marks import marks
-from preflight.agent.neighbours import Discovery, undisputed
+from preflight.agent.neighbours import ENDING, OURS, TURNING, Discovery, known, undisputed
 from preflight.agent.packets import ICMP, ICMPV6, TCP
 from preflight.agent.route import Routes
 from preflight.agent.shooter import Shooter
@@ -19,7 +19,7 @@ from preflight.agent.shotfilter import ShotFilters
 from preflight.agent.shots import DESTINATION, SOURCE, Trial, packed, text
 from preflight.agent.sightings import Sightings
 from preflight.agent.sockets import SO_TIMESTAMPNS, RawSocket, stamp_of
-from preflight.agent.taps import Devices, PacketSocket, silent_neighbours
+from preflight.agent.taps import Devices, PacketSocket, failed_neighbours, neighbours
 from preflight.agent.watch import MAX_READ
 
 TYPE_CHECKING = False
@@ -154,14 +154,18 @@ class Deep:
                 ways += devices.below(device)[:_MOST_DEVICES]
         names = list(dict.fromkeys(ways))
         pairs = list(dict.fromkeys((trial.own, trial.far) for trial in self._trials))
-        known = marks(self._trials, self._tag) + self._discovery.marks()
-        self._rules = Rules(self._run, known, names)
+        all_marks = marks(self._trials, self._tag) + self._discovery.marks()
+        self._rules = Rules(self._run, all_marks, names)
         self._counted = Counted(self._losses)
         pieces = [self._counted, KernelDrops(), Counters(pairs, names), self._rules]
         return Inside(pieces, self._breathe)
 
     def read(self) -> None:
         """Everything that is waiting; the taps first, which know more of a packet."""
+        self._read_sockets()
+        self._inside.read()
+
+    def _read_sockets(self) -> None:
         if self._tap is not None:
             self._tap.read(self._seen, self._discovery)
         for raw in self._raw.values():
@@ -170,13 +174,14 @@ class Deep:
                 if got is None:
                     break
                 self._seen.at_socket(raw.protocol, raw.family, *got[:2])
-        self._inside.read()
 
     def settle(self) -> None:
         """The idle window is over: what was lost and what moved in it had nothing to do with us."""
+        self.read()
+        self._discovery.phase = TURNING
         self._inside.settle()
         self.read()
-        self._discovery.settle()
+        self._discovery.phase = OURS
         self._lost()
 
     def _lost(self) -> "set[tuple[int, int]]":
@@ -223,12 +228,15 @@ class Deep:
     def report(self) -> "dict[str, Any]":
         """The report frame, as `preflight.wire` has it."""
         self.read()
+        self._discovery.phase = ENDING
         self._blind = self._lost()
         self._discovery.blind = self._tap is None or _TAP in self._blind
         try:
-            self._silent = silent_neighbours()
+            entries = neighbours()
         except OSError:
-            pass
+            entries = []
+        self._silent = failed_neighbours(entries)
+        self._discovery.neighbours = known(entries)
         node = self._inside.tell() if self._run else {"trace": "not asked"}
         parts = [
             self._part(trial, record) for trial, record in zip(self._trials, self._seen.records)
@@ -261,6 +269,7 @@ class Deep:
         return [*out, *undisputed(counted, list(out))]
 
     def _losses(self) -> "list[Loss]":
+        self._read_sockets()
         watched = [set(self._watched(trial)) - set(self._unseen(trial)) for trial in self._trials]
         found = losses(self._trials, self._seen.records, watched)
         return found + self._discovery.losses(self._silent)

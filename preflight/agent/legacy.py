@@ -206,7 +206,7 @@ def _ended(movement: _Movement, rule: Rule, lost: Lost, known: int) -> bool:
 
 def _explained(movement: _Movement, rule: Rule, lost: "Sequence[Lost]", known: int) -> bool:
     """Did it move by no more than what we lost there and others usually send?"""
-    ours = sum(one.packets for one in lost if can_match(rule.words[2:], one))
+    ours = sum(one.packets + one.doubtful for one in lost if can_match(rule.words[2:], one))
     return movement.of(rule) <= ours + movement.noise(rule, known)
 
 

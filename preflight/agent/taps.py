@@ -230,8 +230,13 @@ def _domain(v6: bool) -> int:
 
 def silent_neighbours() -> "set[tuple[int, bytes]]":
     """`failed_neighbours` of this node, now."""
+    return failed_neighbours(neighbours())
+
+
+def neighbours() -> "list[tuple[int, bytes]]":
+    """The kernel's table, as RTM_NEWNEIGH messages."""
     netlink = Netlink()
     try:
-        return failed_neighbours(netlink.ask(RTM_GETNEIGH, bytes(12), dump=True))
+        return netlink.ask(RTM_GETNEIGH, bytes(12), dump=True)
     finally:
         netlink.close()

@@ -20,7 +20,7 @@ class Lost:
     `source` and `destination` are addresses as text, `ports` their source ports, `port` the
     destination's; `kind` the ICMP type; `flags` those of TCP; None is for any. `incoming` is from
     the device into the node, else it is the way out. `packets` is how many, `idle` how many went
-    the same way before any of ours left.
+    the same way before any of ours left, `doubtful` how many more while counters were read.
     """
 
     def __init__(
@@ -36,8 +36,10 @@ class Lost:
         flags: "int | None" = None,
         device: str = "",
         idle: int = 0,
+        doubtful: int = 0,
     ) -> None:
         self.idle = idle
+        self.doubtful = doubtful
         self.family = 6 if ":" in destination else 4
         self.protocol = protocol
         self.source = source

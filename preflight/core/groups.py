@@ -196,7 +196,8 @@ def _mutual(blocks: list[_Block]) -> list[_Block]:
             # What runs inside the smaller side may be in this block; the way back then lacks it.
             there, back = (few, many & ~few), (many & ~few, few)
             rest = ways.get((block.kind, _tests(block), *(back if few == block.sources else there)))
-            if rest is None or id(block) in taken or id(rest) in taken:
+            overlap = few & many not in (0, few)  # part of the smaller side runs one way only
+            if rest is None or overlap or id(block) in taken or id(rest) in taken:
                 continue
             taken.update((id(block), id(rest)))
             pairs = block.pairs + rest.pairs

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from preflight.core.diagnosis.conclusions import Diagnosis, Size
 from preflight.core.diagnosis.content import content
-from preflight.core.diagnosis.discovery import mute, stuck_back, unfound
+from preflight.core.diagnosis.discovery import ended, mute, stuck_back, unfound
 from preflight.core.diagnosis.flows import flows
 from preflight.core.diagnosis.hops import path
 from preflight.core.diagnosis.kernel import KernelReason, explain
@@ -90,9 +90,7 @@ def _discovery(
     if not any(hit.rule.sure for hit in hits):
         yield from unfound(observed, kind, on_link=on_link)
     known = {(hit.node, hit.rule) for hit in hits}
-    for hit in observed.hits:
-        if hit.of_discovery and (hit.node, hit.rule) in known:
-            yield hit
+    yield from (hit for hit in ended(observed) if (hit.node, hit.rule) in known)
 
 
 _LOST_BETWEEN = {

@@ -8,18 +8,26 @@ Rules of this file:
 1. Only what was lost whole, and before the very hop that asks.
 2. A packet of the trial that came by that hop proves that it had been answered.
 3. An ICMP error that says anything but that the address was not found names another cause.
+4. Where it is not known that who asked is the router in question, a rule is to blame only if it
+   makes no difference between those who ask.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
-from preflight.core.diagnosis.trial import SEEKS, SOUGHT, Observed, RuleHit
+from preflight.core.diagnosis.trial import ASKED, SEEKS, SOUGHT, Observed, RuleHit
 from preflight.core.groups import Kind
 from preflight.core.model import Cause, Family, Leg, Place, Verdict
 
 # The ICMP error "destination unreachable", and its code for an address that was not found.
 _UNREACHABLE = {Family.IPV4: (3, 1), Family.IPV6: (1, 3)}
+# What makes a difference between those who ask, or between one question and the next.
+_CHOOSY = re.compile(
+    r"\b[sd]addr\b|\blimit\b|\bmeter\b|\bquota\b|\bnumgen\b|@|(^| )-[sd] |--src-|--dst-|--mac-"
+    r"|-m (limit|hashlimit|recent|quota|statistic|set|u32|string|bpf)\b"
+)
 _TOLD = (Cause.DROPPED, Cause.REJECTED)
 
 # Which end of a pair, and which of its two ways to fail, a loss may be laid to.
@@ -51,10 +59,20 @@ def stuck_back(observed: Observed, kind: Kind) -> bool:
 def unfound(observed: Observed, kind: Kind, *, on_link: bool | None) -> Iterator[RuleHit]:
     """The rules that keep a node of the pair from being found, or from finding its next hop."""
     wanted = _accused(observed, kind, on_link=on_link)
-    found = {(hit.node, hit.rule) for hit in observed.hits if (hit.node, hit.leg) in wanted}
+    hits = list(ended(observed))
+    found = {(hit.node, hit.rule) for hit in hits if (hit.node, hit.leg) in wanted}
+    yield from (hit for hit in hits if (hit.node, hit.rule) in found)
+
+
+def ended(observed: Observed) -> Iterator[RuleHit]:
+    """Neighbour discovery that rules ended; what may be a router's counts as one's, or not."""
+    found: dict[RuleHit, None] = {}
     for hit in observed.hits:
-        if hit.of_discovery and (hit.node, hit.rule) in found:
-            yield hit
+        if hit.leg == ASKED and not _CHOOSY.search(hit.rule.text):
+            found[hit._replace(leg=SOUGHT)] = None
+        elif hit.leg in (SOUGHT, SEEKS):
+            found[hit] = None
+    yield from found
 
 
 def mute(observed: Observed, kind: Kind, *, on_link: bool | None) -> int | None:

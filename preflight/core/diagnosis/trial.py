@@ -18,8 +18,9 @@ VANTAGES = ("sent", "left", "arrived", "accepted", "answered", "returned", "rece
 _AT_SOURCE = ("sent", "left", "returned", "received")
 _AT_DESTINATION = ("arrived", "accepted", "answered")
 _MOST = 1 << 20  # for numbers that a node tells
-# In place of a leg: others ask for the node in vain, or it asks for its next hop.
-SOUGHT, SEEKS = DISCOVERY = ("sought", "seeks")
+# In place of a leg: who brings packets asks for the node in vain, somebody does who may bring them,
+# or the node asks for its own next hop.
+SOUGHT, ASKED, SEEKS = DISCOVERY = ("sought", "asked", "seeks")
 _LEGS = ("forward", "reply", *DISCOVERY)
 
 
@@ -97,7 +98,7 @@ class RuleHit(NamedTuple):
     """
 
     node: int
-    leg: str  # forward, reply, or of neighbour discovery: SOUGHT, SEEKS
+    leg: str  # forward, reply, or one of DISCOVERY
     shots: frozenset[int]  # empty where it is not known which
     rule: Rule
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from preflight.core.diagnosis.conclusions import Diagnosis, RewrittenField
+from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern, RewrittenField
 from preflight.core.diagnosis.trial import RuleHit
 from preflight.core.findings.blame import blame, rules
 from preflight.core.findings.causes import causes
@@ -211,7 +211,9 @@ def _nodes(
 def _unknown(cause: Cause, diagnoses: Sequence[Diagnosis], mending: Mending) -> Iterator[str]:
     told = dict.fromkeys(note for diagnosis in diagnoses for note in diagnosis.notes)
     yield from told
-    if cause is Cause.NODE_FIREWALL and diagnoses and not told:
+    if any(d.flows is not None and d.flows.pattern is FlowPattern.ALL for d in diagnoses):
+        yield "whether it comes and goes: in the closer look all of it passed"
+    elif cause is Cause.NODE_FIREWALL and diagnoses and not told:
         yield "which rule or setting: no rule that was traced ended our packets"
     yield from mending.unknown
 

@@ -258,9 +258,11 @@ def _partitions(
             cause = Cause.DROPPED if kind.cause in _REFUSED else kind.cause
             key = (kind.verdict, kind.leg, kind.place, cause, group.tests)
             alike.setdefault(key, []).append(i)
-    for positions in alike.values():
-        if len(positions) > 1 and shapes.partition([groups[i] for i in positions]):
-            yield from ((positions[0], i) for i in positions[1:])
+    for every in alike.values():
+        inside = [i for i in every if shapes.inside(groups[i])]
+        for positions in (every, inside, [i for i in every if i not in inside]):
+            if len(positions) > 1 and shapes.partition([groups[i] for i in positions]):
+                yield from ((positions[0], i) for i in positions[1:])
 
 
 def _masked(
@@ -269,23 +271,27 @@ def _masked(
     looks: Mapping[int, Sequence[Looked]],
     diagnoses: Mapping[int, Sequence[Diagnosis]],
 ) -> Iterator[tuple[int, int]]:
-    """Parts of one block on the path, or of the way there and back, that cells with another fault
-    cut to pieces.
+    """Parts of one block on the path, or of the way there and back, or all tests of the same cells,
+    where cells with another fault cut it to pieces.
     """
     alike: dict[Identity, list[int]] = {}
     for i, group in enumerate(groups[:_COMPARED]):
         kind = group.kind
         on_the_path = kind.verdict in _BAD and kind.place is Place.PATH
         if on_the_path and not _unfound(diagnoses.get(i, ())):
-            alike.setdefault((*kind, group.tests), []).append(i)
+            alike.setdefault((*kind,), []).append(i)
     for positions in alike.values():
         for i, j in combinations(positions, 2):
             a, b = groups[i], groups[j]
+            same_tests = a.tests == b.tests
+            if not same_tests and (set(a.tests) & set(b.tests) or shapes.rows(a) != shapes.rows(b)):
+                continue
             if any(
                 contradict(shapes, one, other)
                 for one in looks.get(i, ())
                 for other in looks.get(j, ())
             ):
                 continue
-            if shapes.full_block([a, b]) or shapes.back_of(a, b) or shapes.back_of(b, a):
+            whole = shapes.full_block([a, b])
+            if not same_tests or whole or shapes.back_of(a, b) or shapes.back_of(b, a):
                 yield i, j

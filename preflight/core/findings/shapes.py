@@ -203,13 +203,30 @@ class Shapes:
         planned = self.planned(groups[0].tests[0])
         here, there = _sides(rows)
         if rows == _clean({s: planned[s] & there for s in members(here)}):
-            return f"{self._naming.name(here, there)} → {self._naming.name(there, here)}"
+            return self.way(here, there)
         far = next(iter(rows.values()))
         near = rows.get(next(members(far)), 0)
         back = {s: planned[s] & (far if near >> s & 1 else near) for s in members(near | far)}
         if not near & far and rows == _clean(back):
             return f"{self._naming.name(near)} ↔ {self._naming.name(far)}"
         return None
+
+    def way(self, sources: int, destinations: int) -> str:
+        """Words for all pairs from some nodes to some."""
+        if sources == destinations:
+            name = self._naming.name(sources)
+            return f"among {name} nodes" if name == "all" else f"within {name}"
+        # One node has no cell to itself: to name it on both sides claims nothing.
+        alone = [nodes if nodes.bit_count() == 1 else 0 for nodes in (destinations, sources)]
+        return " → ".join(map(self._naming.name, (sources, destinations), alone))
+
+    def inside(self, group: Group) -> bool:
+        """Each of its pairs is in one class of nodes, by the first way to divide them."""
+        _, sets = next(iter(self._classes), ("", []))
+        return bool(sets) and all(
+            any(nodes >> source & 1 and not row & ~nodes for nodes in sets)
+            for source, row in self.rows(group).items()
+        )
 
     def name(self, nodes: Iterable[int]) -> str:
         """Words for a set of nodes."""

@@ -25,7 +25,8 @@ from preflight.core.naming import members
 _ECHO_ALONE = (Reason.ECHO_IGNORED, Reason.ECHO_LIMITED)
 # `ip6tables`, `ip6`, `icmpv6`, `icmp6-port-unreachable`
 _SIX = re.compile(r"(?<=\bip)6|(?<=\bicmp)v?6")
-_INSPECTED = (ContentPattern.TUNNEL, ContentPattern.INNER)
+# All or none: and a stateful firewall takes for a reply what some other flow made one.
+_OF_ALL = (FlowPattern.ALL, FlowPattern.NONE, FlowPattern.REPLIES_ONLY)
 _NOISE = (FlowPattern.RANDOM, FlowPattern.LIMITED)  # a limiter that many share looks like either
 
 
@@ -202,18 +203,22 @@ def contradict(shapes: Shapes, a: Looked, b: Looked) -> bool:
     first, second = a.diagnosis, b.diagnosis
     if first.size and second.size and first.size.largest != second.size.largest:
         return True
-    if first.content and second.content:
-        patterns = {"port" if d.content.pattern not in _INSPECTED else d.content.pattern
-                    for d in (first, second) if d.content}  # fmt: skip
-        if len(patterns) > 1:
-            return True
-    if first.flows and second.flows:
-        kinds = {"noise" if d.flows.pattern in _NOISE else d.flows.pattern
-                 for d in (first, second) if d.flows}  # fmt: skip
-        if len(kinds) > 1:
-            return True
+    patterns = [d.content.pattern for d in (first, second) if d.content]
+    alike = a.test is None or b.test is None or a.test.probe == b.test.probe
+    if alike and len(set(patterns)) > 1:
+        return True
+    flows = [d.flows.pattern for d in (first, second) if d.flows]
+    if len({"noise" if f in _NOISE else f for f in flows if f not in _OF_ALL}) > 1:
+        return True
+    if any(map(_inspected, (first, second))) and FlowPattern.REPLIES_ONLY in flows:
+        return True  # bytes are the same whatever port they come from
     ends = [_end(shapes, look) for look in (a, b)]
     return ends[0] is not None and ends[1] is not None and _apart(*ends[0], *ends[1])
+
+
+def _inspected(diagnosis: Diagnosis) -> bool:
+    found = diagnosis.content
+    return found is not None and found.pattern in (ContentPattern.TUNNEL, ContentPattern.INNER)
 
 
 def _end(shapes: Shapes, look: Looked) -> tuple[tuple[int, int], Path] | None:
@@ -276,9 +281,10 @@ def told(
     outcome = matrix.outcome(index)
     assert outcome is not None  # it was planned
     sides = (part.sources, part.destinations, part.both_ways)
-    where = f" {'↔' if part.both_ways else '→'} ".join(map(shapes.name, sides[:2]))
-    if sides == (group.sources, group.destinations, group.both_ways):
-        where = group.where
+    where = group.where
+    if sides != (group.sources, group.destinations, group.both_ways):
+        where = shapes.way(*(sum(1 << n for n in side) for side in sides[:2]))
+        where = where.replace(" → ", " ↔ ") if part.both_ways else where
     return part._replace(
         severity=Severity.REQUIRED if required else Severity.RECOMMENDED,
         where=where,

@@ -259,7 +259,7 @@ def _network(subject: Subject) -> str:
         return f"{text}, refused {', '.join(words)}"
     if kind.cause is CellCause.REJECTED:
         text += ", with an RST in the destination's name"
-    path = next((d.path for d in subject.diagnoses if d.path and d.path.routers), None)
+    path = next((d.path for d in subject.diagnoses if d.path and hop(d.path)), None)
     return text + hop(path) if path is not None else text
 
 
@@ -276,8 +276,8 @@ def _rejecter(who: str, subject: Subject) -> str:
 
 
 def hop(path: Path) -> str:
-    """`, after 198.18.1.1 (hop 1)`, as far as routers answered; else nothing."""
-    if not path.routers:
+    """`, after 198.18.1.1 (hop 1)`, where it ends behind a router; else nothing."""
+    if not path.routers or path.silent is None:
         return ""
     last = path.routers[-1]
     return f", after {last.address} (hop {last.ttl})"

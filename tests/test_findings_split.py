@@ -1,0 +1,248 @@
+"""Groups that looks cut, and groups that one cause made: with matrices made to order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from samples import (
+    DROPPED_AT_DESTINATION,
+    DROPPED_ON_PATH,
+    LOSSY,
+    Fault,
+    blocked,
+    sample,
+)
+
+from preflight.core.diagnosis.conclusions import (
+    Content,
+    ContentPattern,
+    Diagnosis,
+    FlowPattern,
+    Flows,
+    Path,
+    Router,
+    Size,
+)
+from preflight.core.diagnosis.trial import Rule, RuleHit
+from preflight.core.findings.build import findings
+from preflight.core.findings.concerns import concerns
+from preflight.core.findings.model import Cause, Finding
+from preflight.core.findings.split import Looked
+from preflight.core.groups import FamilyProbe, groups
+from preflight.core.matrix import Matrix
+from preflight.core.model import ECHO, GENEVE, HEALTH, Family, Outcome, Place, Probe, Severity
+from preflight.core.model import Cause as CellCause
+
+GENEVE4, HEALTH4, ECHO4 = (FamilyProbe(probe, Family.IPV4) for probe in range(3))
+RULE = Rule(
+    "nft", "inet", "filter", "input", 12, 0, False, "udp dport 6081 drop", "", False, "input", (),
+    True,
+)  # fmt: skip
+OTHER = RULE._replace(handle=13, text="tcp dport 4240 drop")
+WHOLE = RULE._replace(handle=0, policy=True, text="policy drop")
+
+
+def inside(rule: Rule | None, test: FamilyProbe, node: int = 2, source: int = 0) -> Looked:
+    """A look at what dies inside a node, and by which rule."""
+    hits = () if rule is None else (RuleHit(node, "forward", frozenset({1}), rule),)
+    return Looked(source, node, Diagnosis(hits=hits), test)
+
+
+def between(source: int, destination: int, test: FamilyProbe = GENEVE4, **found: object) -> Looked:
+    return Looked(source, destination, Diagnosis(**found), test)  # type: ignore[arg-type]
+
+
+def ends(last: int, distance: int | None = None) -> Path:
+    """A path that ends behind the router with that number."""
+    routers = tuple(Router(ttl, f"198.18.9.{ttl}") for ttl in range(1, last + 1))
+    return Path(routers, last + 1, distance, False)
+
+
+def made(matrix: Matrix, looks: Sequence[Looked]) -> list[Finding]:
+    return findings(matrix, groups(matrix), {0: list(looks)})
+
+
+def told(found: Sequence[Finding]) -> set[tuple[str, int]]:
+    return {(finding.where, finding.cells) for finding in found}
+
+
+# --- inside nodes
+
+
+def test_two_rules_of_one_node_are_two_findings_with_their_own_probes() -> None:
+    fault = Fault(DROPPED_AT_DESTINATION, "*", "n3", "geneve,health")
+    first, second = made(
+        sample(4, 1, [fault]).matrix, [inside(RULE, GENEVE4), inside(OTHER, HEALTH4)]
+    )
+    assert (first.tests, first.severity) == ((GENEVE4,), Severity.REQUIRED)
+    assert (second.tests, second.severity) == ((HEALTH4,), Severity.RECOMMENDED)
+    assert first.cells == second.cells == 3
+    assert "4240" not in first.title
+    assert "6081" not in second.title
+
+
+def test_a_rule_is_not_laid_to_packets_of_which_it_does_not_speak() -> None:
+    matrix = sample(4, 1, [Fault(DROPPED_AT_DESTINATION, "*", "n3", "geneve,health")]).matrix
+    causes = {f.tests[0]: f.cause for f in made(matrix, [inside(RULE, GENEVE4)])}
+    assert causes == {GENEVE4: Cause.RULE, HEALTH4: Cause.NODE_FIREWALL}
+    (one,) = made(matrix, [inside(WHOLE, GENEVE4)])
+    assert (one.cause, one.cells) == (Cause.RULE, 6)
+
+
+def test_a_node_that_was_searched_in_vain_does_not_share_anothers_rule() -> None:
+    matrix = sample(4, 1, [Fault(DROPPED_AT_DESTINATION, "*", "n3,n4", "geneve")]).matrix
+    first, second = made(matrix, [inside(RULE, GENEVE4), inside(None, GENEVE4, node=3)])
+    assert {first.cause, second.cause} == {Cause.RULE, Cause.NODE_FIREWALL}
+    (one,) = made(matrix, [inside(RULE, GENEVE4)])
+    assert one.cells == 6  # nobody looked at n4
+
+
+def test_a_rule_of_each_family_is_one_cause_where_they_say_the_same() -> None:
+    four = RULE._replace(tool="iptables", family="ip", text="-p icmp -j REJECT")
+    six = RULE._replace(tool="ip6tables", family="ip6", text="-p icmpv6 -j REJECT")
+    geneve6 = GENEVE4._replace(family=Family.IPV6)
+    matrix = sample(
+        4, 1, [Fault(DROPPED_AT_DESTINATION, "*", "n3", "geneve")], families=tuple(Family)
+    ).matrix
+    (one,) = made(matrix, [inside(four, GENEVE4), inside(six, geneve6)])
+    assert one.cells == 6
+    assert "and 1 rule more" in one.title
+
+
+def test_what_a_rule_says_it_does_is_not_what_it_matches() -> None:
+    def speaks(text: str, probe: Probe, leg: str = "forward") -> bool:
+        return concerns(RULE._replace(text=text), probe, leg)
+
+    everything = (
+        "-A INPUT -j REJECT --reject-with icmp-host-prohibited",
+        "counter reject with icmpx admin-prohibited",
+        'log prefix "udp 53 dport 1" drop',
+        "policy drop",
+        'drop comment "no tcp dport 80"',
+    )
+    for text in everything:
+        assert all(speaks(text, probe) for probe in (GENEVE, HEALTH, ECHO)), text
+    assert [speaks("udp dport 6081 drop", p) for p in (GENEVE, HEALTH, ECHO)] == [
+        True,
+        False,
+        False,
+    ]
+    assert [speaks("icmp type echo-request reject with icmp host-prohibited", p)
+            for p in (GENEVE, HEALTH, ECHO)] == [False, False, True]  # fmt: skip
+    assert speaks("tcp sport 4240 drop", HEALTH, "reply")
+    assert not speaks("tcp dport 4241 drop", HEALTH)
+
+
+# --- between nodes
+
+
+def test_unlike_routers_are_unlike_causes_on_the_same_way() -> None:
+    matrix = sample(4, 2, [Fault(DROPPED_ON_PATH, "rack=a", "rack=b", "geneve,health")]).matrix
+    far, near = made(matrix, [between(0, 2, path=ends(2)), between(1, 2, HEALTH4, path=ends(1))])
+    assert (far.tests, near.tests) == ((GENEVE4,), (HEALTH4,))
+    assert "(hop 2)" in far.title
+    assert "(hop 1)" in near.title
+
+
+def test_the_way_back_tells_the_same_router_where_the_distance_is_known() -> None:
+    matrix = sample(4, 2, [
+        Fault(DROPPED_ON_PATH, "rack=a", "rack=b", "geneve"),
+        Fault(DROPPED_ON_PATH, "rack=b", "rack=a", "geneve"),
+    ]).matrix  # fmt: skip
+    one = [between(0, 2, path=ends(1, 2)), between(2, 0, path=ends(2, 2))]
+    two = [between(0, 2, path=ends(1, 2)), between(2, 0, path=ends(1, 2))]
+    unknown = [between(0, 2, path=ends(1)), between(2, 0, path=ends(1))]
+    assert told(made(matrix, one)) == told(made(matrix, unknown)) == {("rack=a ↔ rack=b", 8)}
+    assert told(made(matrix, two)) == {("rack=a → rack=b", 4), ("rack=b → rack=a", 4)}
+
+
+def test_sizes_flows_and_contents_that_contradict_each_other_are_two_causes() -> None:
+    size = LOSSY._replace(cause=CellCause.SIZE)
+    lossy, sizes, dropped = (
+        sample(6, 3, [Fault(o, "rack=a", f"rack={rack}", "geneve") for rack in "bc"]).matrix
+        for o in (LOSSY, size, DROPPED_ON_PATH)
+    )
+    apart = {("rack=a → rack=b", 4), ("rack=a → rack=c", 4)}
+
+    def flows(pattern: FlowPattern) -> Flows:
+        return Flows(pattern, 36, (), 100, 144)
+
+    def of_size(largest: int) -> Size:
+        return Size(largest, largest + 1, None, 1500, True, None, None)
+
+    def content(pattern: ContentPattern) -> Content:
+        return Content(pattern, (), ())
+
+    cases = (
+        (lossy, "flows", flows(FlowPattern.RANDOM), flows(FlowPattern.SOME_DEAD), apart),
+        (lossy, "flows", flows(FlowPattern.RANDOM), flows(FlowPattern.LIMITED), None),
+        (sizes, "size", of_size(1400), of_size(1450), apart),
+        (sizes, "size", of_size(1400), of_size(1400), None),
+        (dropped, "content", content(ContentPattern.PORT), content(ContentPattern.TUNNEL), apart),
+        (dropped, "content", content(ContentPattern.PORT), None, None),
+        (dropped, "flows", flows(FlowPattern.NONE), flows(FlowPattern.REPLIES_ONLY), None),
+    )
+    for matrix, what, first, second, expected in cases:
+        looks = [between(0, 2, **{what: first}), between(0, 4, **{what: second})]
+        assert told(made(matrix, looks)) == (expected or {("rack=a → rack=b,c", 8)}), what
+
+
+# --- one firewall that rejects
+
+
+def rejected(by: str) -> Outcome:
+    return blocked(Place.PATH, cause=CellCause.REJECTED, rejected_by=by)
+
+
+def test_what_a_rejecting_router_had_no_errors_left_for_is_its_own_too() -> None:
+    matrix = sample(4, 2, [
+        Fault(rejected("198.18.1.1"), "rack=a", "rack=b", "health"),
+        Fault(rejected("198.18.2.1"), "rack=b", "rack=a", "health"),
+        Fault(DROPPED_ON_PATH, "rack=a", "rack=b", "geneve"),
+        Fault(DROPPED_ON_PATH, "rack=b", "rack=a", "geneve"),
+    ]).matrix  # fmt: skip
+    (one,) = findings(matrix, groups(matrix))
+    assert (one.where, one.cells) == ("rack=a ↔ rack=b", 16)
+    assert "rejects UDP 6081 and TCP 4240" in one.title
+
+
+def test_what_is_sent_first_and_dropped_was_not_rejected_later() -> None:
+    matrix = sample(4, 2, [
+        Fault(rejected("198.18.1.1"), "rack=a", "rack=b", "geneve"),
+        Fault(DROPPED_ON_PATH, "rack=a", "rack=b", "health"),
+    ]).matrix  # fmt: skip
+    assert len(findings(matrix, groups(matrix))) == 2
+
+
+def test_what_passes_the_rejecting_router_dies_elsewhere() -> None:
+    matrix = sample(4, 2, [
+        Fault(rejected("198.18.9.1"), "rack=a", "rack=b", "health"),
+        Fault(DROPPED_ON_PATH, "rack=a", "rack=b", "geneve"),
+    ]).matrix  # fmt: skip
+    bad = groups(matrix)
+    position = next(i for i, group in enumerate(bad) if group.tests == (GENEVE4,))
+    assert len(findings(matrix, bad, {position: [between(0, 2, path=ends(1))]})) == 1
+    assert len(findings(matrix, bad, {position: [between(0, 2, path=ends(2))]})) == 2
+
+
+# --- shapes
+
+
+def test_some_sources_to_all_other_racks_are_one_shape() -> None:
+    own = {"n2": "a", "n6": "b", "n10": "c"}
+    matrix = sample(12, 3, [
+        Fault(DROPPED_ON_PATH, node, f"rack={rack}", "geneve")
+        for node, home in own.items() for rack in "abc" if rack != home
+    ]).matrix  # fmt: skip
+    (one,) = findings(matrix, groups(matrix))
+    assert (one.where, one.cells) == ("n2, n6, n10 → all, between nodes of unlike rack", 24)
+
+
+def test_a_block_there_and_back_of_which_a_node_hides_a_part_is_one() -> None:
+    matrix = sample(4, 2, [
+        Fault(DROPPED_ON_PATH, "rack=b", "rack=a", "geneve"),
+        Fault(DROPPED_ON_PATH, "n2", "rack=b", "geneve"),
+        Fault(blocked(Place.SOURCE), "n1", "*", "geneve"),
+    ]).matrix  # fmt: skip
+    found = findings(matrix, groups(matrix))
+    assert sorted((f.cause.value, f.cells) for f in found) == [("network", 6), ("node-firewall", 3)]
