@@ -50,8 +50,8 @@ _ACCOUNT = """
 import sys
 sys.path.insert(0, {root!r})
 import json
-from preflight.agent import counters, fib, hooks, sysctls
-from preflight.agent.drops import Drops
+from preflight.agent.kernel import counters, fib, hooks, sysctls
+from preflight.agent.kernel.drops import Drops
 def say(value):
     sys.stdout.write(json.dumps(value) + "\\n")
     sys.stdout.flush()

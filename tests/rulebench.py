@@ -41,8 +41,8 @@ _SYSCTLS = (
 # What the process in the namespace runs: one JSON object a line, an answer to each.
 _WORKER = """
 import json, os, select, struct, sys, time
-from preflight.agent import commands, legacy, nfnetlink, nftrace, ruletext, tracetable
-from preflight.agent import xtables, xtmatch
+from preflight.agent.firewall import commands, legacy, nfnetlink, nftrace, ruletext, tracetable
+from preflight.agent.firewall import xtables, xtmatch
 traces = {}
 def hits(trace, count, seconds=20):
     end, poll = time.time() + seconds, select.poll()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight.agent import commands
+from preflight.agent.firewall import commands
 
 PATIENCE_S = 20  # for what must happen; nothing here is measured by it
 

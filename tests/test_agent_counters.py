@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from kernelbed import Bed
 from labs import PREFIX
 
-from preflight.agent import counters, fib, hooks, netlink, sysctls
+from preflight.agent import netlink
+from preflight.agent.kernel import counters, fib, hooks, sysctls
 
 TABLES = Path(__file__).parent / "fixtures" / "kernel"
 

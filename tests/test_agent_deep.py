@@ -468,7 +468,7 @@ def test_a_capture_that_overruns_has_not_watched(
     """n3 stands still while it is shot at, with buffers for a few packets."""
     deep.start(0)
     deep.start(1)
-    ship(monkeypatch, [("agent.deep", "_BUFFER = 4 << 20", "_BUFFER = 4 << 10")])
+    ship(monkeypatch, [("agent.deep.look", "_BUFFER = 4 << 20", "_BUFFER = 4 << 10")])
     shots = flows(GENEVE, 200)
     trials = [deep.trial(0, "n1", "n3", GENEVE, shots), deep.trial(1, "n1", "n2", GENEVE, shots)]
     part = deep.order(*trials)
@@ -489,7 +489,7 @@ def test_what_was_lost_before_the_shots_is_nobodys_loss(
     """n3 stands still in the idle window, while strangers' SYNs fill its buffers."""
     lab = deep.lab
     deep.start(0)
-    ship(monkeypatch, [("agent.deep", "_BUFFER = 4 << 20", "_BUFFER = 4 << 10")])
+    ship(monkeypatch, [("agent.deep.look", "_BUFFER = 4 << 20", "_BUFFER = 4 << 10")])
     still, target = deep.start(2), address(lab.node("n3"), Family.IPV4)
     trial = deep.trial(0, "n1", "n3", HEALTH, flows(HEALTH, 2))
     still.say(deep.frame(2, [trial], {"trace": TRACE, "settle": 3600}))
@@ -514,7 +514,7 @@ def test_a_node_without_packet_sockets_says_what_it_can(
     deep: Deep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = "self._tap = ShotTap(filters.tap(), devices)"
-    ship(monkeypatch, [("agent.deep", refused, "raise OSError(1, 'not permitted')")])
+    ship(monkeypatch, [("agent.deep.look", refused, "raise OSError(1, 'not permitted')")])
     trials = [deep.trial(n, "n1", "n3", p, flows(p, 3)) for n, p in enumerate(PROBES)]
     told = deep.look(*trials)
     assert [seen(told[n]) for n in range(3)] == ["s??A???", "s??A??R", "s??A??R"]

@@ -16,10 +16,10 @@ from kernelbed import ADDRESSES, COUNT, PATIENCE_S, ROOT, Bed, probes
 from labs import PREFIX
 from test_agent_pythons import usable
 
-from preflight.agent import ebpf
-from preflight.agent.drops import Drops, idle_talk, name_of
-from preflight.agent.kallsyms import Symbols, names
-from preflight.agent.tracefs import Layout, layout
+from preflight.agent.kernel import ebpf
+from preflight.agent.kernel.drops import Drops, idle_talk, name_of
+from preflight.agent.kernel.kallsyms import Symbols, names
+from preflight.agent.kernel.tracefs import Layout, layout
 
 FORMATS = Path(__file__).parent / "fixtures" / "kernel"
 _BPF = {"x86_64": 321, "aarch64": 280}
@@ -230,12 +230,12 @@ def _told_by(code: str, **options: object) -> str:
     return str(done.stdout)
 
 
-_OPEN = "from preflight.agent.drops import Drops\nd = Drops()\nprint(d.open(), d.counts())\n"
+_OPEN = "from preflight.agent.kernel.drops import Drops\nd = Drops()\nprint(d.open(), d.counts())\n"
 
 
 @pytest.mark.lab
 def test_who_may_not_watch_says_so(watching: Drops) -> None:
-    told = _told_by(f"import os\nfrom preflight.agent import drops\nos.setuid(65534)\n{_OPEN}")
+    told = _told_by(f"import os\nfrom preflight.agent.kernel import drops\nos.setuid(65534)\n{_OPEN}")
     assert told.startswith("the kernel's drop reasons cannot be read: ")
     assert told.endswith(" None\n")
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from test_agent_shots import ENDS, RUN_IDENT, RUN_TAG, made, row, trial
 
-from preflight.agent.inside import Inside, MissingError, Piece, Rules
-from preflight.agent.losses import losses
-from preflight.agent.marks import marks
+from preflight.agent.deep.inside import Inside, MissingError, Piece, Rules
+from preflight.agent.deep.losses import losses
+from preflight.agent.deep.marks import marks
+from preflight.agent.deep.shots import DESTINATION, SOURCE, Packet, Trial, packed
+from preflight.agent.deep.sightings import Record, Sightings
 from preflight.agent.packets import ICMP, TCP
-from preflight.agent.shots import DESTINATION, SOURCE, Packet, Trial, packed
-from preflight.agent.sightings import Record, Sightings
 from preflight.core.model import ECHO, GENEVE, HEALTH, Family, Probe
 
 PROBES = (GENEVE, HEALTH, ECHO)

@@ -6,9 +6,9 @@ import pytest
 import rulebench
 from rulebench import UDP, Bench, base, udp
 
-from preflight.agent.nftrules import comment
-from preflight.agent.ruletext import listed
-from preflight.agent.xtwords import option, split
+from preflight.agent.firewall.nftrules import comment
+from preflight.agent.firewall.ruletext import listed
+from preflight.agent.firewall.xtwords import option, split
 
 pytestmark = rulebench.NEEDS_LAB
 shared, cable = rulebench.shared, rulebench.cable

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 import pytest
 from test_agent_bpf import Passes, icmp, ip4, ip6, kernel, tagged, tcp, udp
 
+from preflight.agent.deep.shotfilter import ShotFilters
 from preflight.agent.packets import ICMP, ICMPV6, TCP, UDP
-from preflight.agent.shotfilter import ShotFilters
 
 TAG = b"\xa1\xb2\xc3\xd4"
 FILTERS = ShotFilters([22, 0], [4240, 443], [61000, 61999], TAG)

@@ -9,7 +9,7 @@ import pytest
 import rulebench
 from rulebench import NEAR, PATIENCE_S, UDP, Bench, base, bench, udp
 
-from preflight.agent import nftrace, xtables
+from preflight.agent.firewall import nftrace, xtables
 
 pytestmark = rulebench.NEEDS_LAB
 shared, cable = rulebench.shared, rulebench.cable

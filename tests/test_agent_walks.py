@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from preflight.agent.nfnetlink import attribute, nested, number, text
-from preflight.agent.walks import Walks
+from preflight.agent.firewall.nfnetlink import attribute, nested, number, text
+from preflight.agent.firewall.walks import Walks
 
 
 def message(table: str, chain: str, kind: int, verdict: int | None = None, **more: Any) -> bytes:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from preflight.agent import commands, legacy
-from preflight.agent.legacy import LegacyCounters, Reading, movements, parse, suspects
-from preflight.agent.xtmatch import Lost, can_match
-from preflight.agent.xtwords import split
+from preflight.agent.firewall import commands, legacy
+from preflight.agent.firewall.legacy import LegacyCounters, Reading, movements, parse, suspects
+from preflight.agent.firewall.xtmatch import Lost, can_match
+from preflight.agent.firewall.xtwords import split
 
 HERE = Path(__file__).parent
 

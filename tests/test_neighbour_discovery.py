@@ -24,7 +24,7 @@ from scenarios import check, load
 from test_agent_bpf import icmp, ip6, kernel
 from test_agent_kit import Agent
 
-from preflight.agent.neighbours import (
+from preflight.agent.deep.neighbours import (
     ENDING,
     IDLE,
     OURS,
@@ -33,9 +33,9 @@ from preflight.agent.neighbours import (
     known,
     undisputed,
 )
+from preflight.agent.deep.shotfilter import ShotFilters
 from preflight.agent.packets import ICMPV6, checksum
 from preflight.agent.route import Route
-from preflight.agent.shotfilter import ShotFilters
 from preflight.core.diagnosis.conclude import conclude
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.trial import (

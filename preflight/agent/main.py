@@ -196,7 +196,7 @@ class Agent:
     # --- a deep look
 
     def _deep(self, frame: "dict[str, Any]") -> None:
-        from preflight.agent.deep import Deep
+        from preflight.agent.deep.look import Deep
 
         deep = Deep(frame, self._key, run_tag(self._key), run_ident(self._key), self._breathe)
         self._drain = None

@@ -40,36 +40,39 @@ _FIRST = (
 )
 _TAPS = ("preflight.agent.taps",)
 _DEEP = (
-    "preflight.agent.nfnetlink",
-    "preflight.agent.commands",
-    "preflight.agent.xtables",
-    "preflight.agent.xtwords",
-    "preflight.agent.xtmatch",
-    "preflight.agent.guardian",
-    "preflight.agent.tracetable",
-    "preflight.agent.walks",
-    "preflight.agent.nftrace",
-    "preflight.agent.nftrules",
-    "preflight.agent.nftwords",
-    "preflight.agent.ruletext",
-    "preflight.agent.legacy",
-    "preflight.agent.kallsyms",
-    "preflight.agent.tracefs",
-    "preflight.agent.ebpf",
-    "preflight.agent.drops",
-    "preflight.agent.counters",
-    "preflight.agent.sysctls",
-    "preflight.agent.fib",
-    "preflight.agent.hooks",
-    "preflight.agent.shots",
-    "preflight.agent.shotfilter",
-    "preflight.agent.sightings",
-    "preflight.agent.shooter",
-    "preflight.agent.losses",
-    "preflight.agent.neighbours",
-    "preflight.agent.marks",
-    "preflight.agent.inside",
-    "preflight.agent.deep",
+    "preflight.agent.taps",
+    "preflight.agent.firewall",
+    "preflight.agent.kernel",
+    "preflight.agent.firewall.nfnetlink",
+    "preflight.agent.firewall.commands",
+    "preflight.agent.firewall.xtables",
+    "preflight.agent.firewall.xtwords",
+    "preflight.agent.firewall.xtmatch",
+    "preflight.agent.firewall.guardian",
+    "preflight.agent.firewall.tracetable",
+    "preflight.agent.firewall.walks",
+    "preflight.agent.firewall.nftrace",
+    "preflight.agent.firewall.nftrules",
+    "preflight.agent.firewall.nftwords",
+    "preflight.agent.firewall.ruletext",
+    "preflight.agent.firewall.legacy",
+    "preflight.agent.kernel.kallsyms",
+    "preflight.agent.kernel.tracefs",
+    "preflight.agent.kernel.ebpf",
+    "preflight.agent.kernel.drops",
+    "preflight.agent.kernel.counters",
+    "preflight.agent.kernel.sysctls",
+    "preflight.agent.kernel.fib",
+    "preflight.agent.kernel.hooks",
+    "preflight.agent.deep.shots",
+    "preflight.agent.deep.shotfilter",
+    "preflight.agent.deep.sightings",
+    "preflight.agent.deep.shooter",
+    "preflight.agent.deep.losses",
+    "preflight.agent.deep.neighbours",
+    "preflight.agent.deep.marks",
+    "preflight.agent.deep.inside",
+    "preflight.agent.deep.look",
 )
 
 _FACTS = (
@@ -145,12 +148,10 @@ def modules(names: tuple[str, ...]) -> list[tuple[str, str]]:
 
 def _source(name: str) -> str:
     package, _, module = name.rpartition(".")
-    return files(package).joinpath(f"{module}.py").read_text("utf-8")
-
-
-def _exists(name: str) -> bool:
-    package, _, module = name.rpartition(".")
-    return files(package).joinpath(f"{module}.py").is_file()
+    file = files(package).joinpath(f"{module}.py")
+    if not file.is_file():
+        file = files(name).joinpath("__init__.py")
+    return file.read_text("utf-8")
 
 
 @cache
@@ -190,8 +191,7 @@ def taps() -> dict[str, object]:
 
 def deep() -> dict[str, object]:
     """The frame that brings what deep looks need, the taps included."""
-    there = tuple(name for name in _DEEP if _exists(name))
-    return {"t": "load", "modules": modules(_TAPS + there)}
+    return {"t": "load", "modules": [("preflight.agent.deep", _parcel(_DEEP))]}
 
 
 def facts(

@@ -4,9 +4,9 @@ The tracepoint tells of the whole machine, other network namespaces included: a 
 and never proof by itself.
 """
 
-from preflight.agent.ebpf import Counter
-from preflight.agent.kallsyms import names
-from preflight.agent.tracefs import Layout, layout
+from preflight.agent.kernel.ebpf import Counter
+from preflight.agent.kernel.kallsyms import names
+from preflight.agent.kernel.tracefs import Layout, layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

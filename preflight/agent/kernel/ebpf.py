@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from preflight.agent.tracefs import Layout
+    from preflight.agent.kernel.tracefs import Layout
 
 _SYSCALLS = {"x86_64": (321, 298), "aarch64": (280, 241)}  # bpf, perf_event_open
 _MAP_CREATE, _LOOKUP, _NEXT_KEY, _PROG_LOAD = 0, 1, 4, 5  # linux/bpf.h

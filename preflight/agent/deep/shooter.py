@@ -3,7 +3,7 @@
 import errno
 from time import monotonic
 
-from preflight.agent.shots import SOURCE, build, packed
+from preflight.agent.deep.shots import SOURCE, build, packed
 from preflight.agent.sockets import sender
 
 TYPE_CHECKING = False
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     import _socket as socket
     from collections.abc import Callable
 
+    from preflight.agent.deep.shots import Place, Trial
+    from preflight.agent.deep.sightings import Record
     from preflight.agent.route import Routes
-    from preflight.agent.shots import Place, Trial
-    from preflight.agent.sightings import Record
 
 _FALLEN_BEHIND_S = 0.05
 _BUSY = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)

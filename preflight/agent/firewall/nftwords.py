@@ -6,9 +6,9 @@ What is not known stands in brackets by its kernel name, so that nobody takes th
 import _socket as socket
 import struct
 
+from preflight.agent.firewall.nfnetlink import DATA_VALUE, DATA_VERDICT, int_of, name_of
+from preflight.agent.firewall.nftrules import xt_name
 from preflight.agent.netlink import attributes
-from preflight.agent.nfnetlink import DATA_VALUE, DATA_VERDICT, int_of, name_of
-from preflight.agent.nftrules import xt_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

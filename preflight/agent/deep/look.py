@@ -7,17 +7,17 @@ It comes to a node only where there is something to explain.
 import _socket as socket
 from time import monotonic
 
+from preflight.agent.deep.inside import Counted, Counters, Inside, KernelDrops, Rules
+from preflight.agent.deep.losses import losses
+from preflight.agent.deep.marks import marks
+from preflight.agent.deep.neighbours import ENDING, OURS, TURNING, Discovery, known, undisputed
+from preflight.agent.deep.shooter import Shooter
+from preflight.agent.deep.shotfilter import ShotFilters
+from preflight.agent.deep.shots import DESTINATION, SOURCE, Trial, packed, text
+from preflight.agent.deep.sightings import Sightings
 from preflight.agent.host import addresses
-from preflight.agent.inside import Counted, Counters, Inside, KernelDrops, Rules
-from preflight.agent.losses import losses
-from preflight.agent.marks import marks
-from preflight.agent.neighbours import ENDING, OURS, TURNING, Discovery, known, undisputed
 from preflight.agent.packets import ICMP, ICMPV6, TCP
 from preflight.agent.route import Routes
-from preflight.agent.shooter import Shooter
-from preflight.agent.shotfilter import ShotFilters
-from preflight.agent.shots import DESTINATION, SOURCE, Trial, packed, text
-from preflight.agent.sightings import Sightings
 from preflight.agent.sockets import SO_TIMESTAMPNS, RawSocket, stamp_of
 from preflight.agent.taps import Devices, PacketSocket, failed_neighbours, neighbours
 from preflight.agent.watch import MAX_READ
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from preflight.agent.losses import Loss
+    from preflight.agent.deep.losses import Loss
+    from preflight.agent.deep.sightings import Record
     from preflight.agent.route import Route
-    from preflight.agent.sightings import Record
 
 _BUFFER = 4 << 20  # bytes
 _SNAP, _ANCILLARY = 512, 64

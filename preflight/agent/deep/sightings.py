@@ -1,12 +1,12 @@
 """What was seen of each shot at each vantage point of this node, packet by packet."""
 
+from preflight.agent.deep.shots import DESTINATION, SOURCE, Book, Packet, build, packed, text
 from preflight.agent.packets import ICMP, ICMPV6, TAG, TCP, TOKEN, UDP
-from preflight.agent.shots import DESTINATION, SOURCE, Book, Packet, build, packed, text
 from preflight.agent.watch import kind_of, previous
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from preflight.agent.shots import Flow, Place, Trial
+    from preflight.agent.deep.shots import Flow, Place, Trial
 
 FORWARD, REPLY = "forward", "reply"
 ERRORS = {ICMP: (3, 11, 12), ICMPV6: (1, 2, 3, 4)}

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from preflight.agent.losses import Loss
-    from preflight.agent.marks import Mark
+    from preflight.agent.deep.losses import Loss
+    from preflight.agent.deep.marks import Mark
 
     Hit = dict[str, Any]
 
@@ -121,7 +121,7 @@ class Rules(Piece):
         self._trace: Any = None
 
     def open(self) -> None:
-        from preflight.agent.nftrace import RuleTrace
+        from preflight.agent.firewall.nftrace import RuleTrace
 
         self._trace = RuleTrace(*self._arguments)
         reason = self._trace.open()
@@ -132,7 +132,7 @@ class Rules(Piece):
         self._trace.read()
 
     def tell(self, node: "dict[str, Any]") -> None:
-        from preflight.agent.ruletext import describe
+        from preflight.agent.firewall.ruletext import describe
 
         trace = self._trace
         self.close()  # what was heard stays; the node's tools need not be waited for with it on
@@ -174,7 +174,7 @@ class Counted(Piece):
         self._counters: Any = None
 
     def open(self) -> None:
-        from preflight.agent.legacy import LegacyCounters
+        from preflight.agent.firewall.legacy import LegacyCounters
 
         self._counters = LegacyCounters(_TOOLS_S)
         self._counters.before()
@@ -214,7 +214,7 @@ class KernelDrops(Piece):
         self._idle: Any = None
 
     def open(self) -> None:
-        from preflight.agent.drops import Drops
+        from preflight.agent.kernel.drops import Drops
 
         self._drops = Drops()
         reason = self._drops.open()
@@ -252,7 +252,7 @@ class Counters(Piece):
         self._idle: tuple[float, dict[str, int]] = (0.0, {})
 
     def open(self) -> None:
-        from preflight.agent import counters
+        from preflight.agent.kernel import counters
 
         self._counters = counters
         self._before = self._now()
@@ -270,7 +270,7 @@ class Counters(Piece):
         return self._before[0] - before[0], moved
 
     def tell(self, node: "dict[str, Any]") -> None:
-        from preflight.agent import fib, hooks, sysctls
+        from preflight.agent.kernel import fib, hooks, sysctls
 
         # First: to ask for routes moves some of them.
         (idle_s, idle), (moved_s, moved) = self._idle, self._moved()

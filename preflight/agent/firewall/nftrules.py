@@ -2,8 +2,7 @@
 
 import struct
 
-from preflight.agent.netlink import attributes
-from preflight.agent.nfnetlink import (
+from preflight.agent.firewall.nfnetlink import (
     DROP,
     EXPRESSION_DATA,
     EXPRESSION_NAME,
@@ -17,6 +16,7 @@ from preflight.agent.nfnetlink import (
     name_of,
     text,
 )
+from preflight.agent.netlink import attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ the end of a pipe, so that nobody waits for it.
 import _signal
 import posix
 
-from preflight.agent.nfnetlink import FAMILIES, Nfnetlink, delete_table
+from preflight.agent.firewall.nfnetlink import FAMILIES, Nfnetlink, delete_table
 
 _MOST_FILES = 1 << 16
 _IGNORED = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM, _signal.SIGPIPE)

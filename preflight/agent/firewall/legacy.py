@@ -6,10 +6,10 @@ counts. Only tables that are in use already are asked for, so nothing is loaded.
 
 from time import monotonic
 
-from preflight.agent import commands, xtables
-from preflight.agent.commands import CommandError
-from preflight.agent.xtmatch import Lost, can_match
-from preflight.agent.xtwords import option, split
+from preflight.agent.firewall import commands, xtables
+from preflight.agent.firewall.commands import CommandError
+from preflight.agent.firewall.xtmatch import Lost, can_match
+from preflight.agent.firewall.xtwords import option, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

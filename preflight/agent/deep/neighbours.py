@@ -4,20 +4,20 @@ IPv6's is ICMPv6, and so subject to the very rules that probes meet: a node that
 (type 135) or advertisements (136) is found by nobody on its link, or finds nobody.
 """
 
-from preflight.agent.losses import Loss
+from preflight.agent.deep.losses import Loss
+from preflight.agent.deep.shots import packed, text
+from preflight.agent.firewall.xtmatch import Lost
 from preflight.agent.netlink import RTM_NEWNEIGH, attributes
 from preflight.agent.packets import ICMPV6
-from preflight.agent.shots import packed, text
 from preflight.agent.taps import NDA_DST
-from preflight.agent.xtmatch import Lost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from preflight.agent.marks import Mark
+    from preflight.agent.deep.marks import Mark
+    from preflight.agent.deep.shots import Trial
     from preflight.agent.route import Routes
-    from preflight.agent.shots import Trial
 
     Seen = tuple[bytes, bytes, bytes]  # target, source, destination
     Waiting = tuple[int, str]  # position of the trial, leg

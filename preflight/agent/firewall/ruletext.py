@@ -6,12 +6,12 @@ nf_tables itself tells.
 
 from time import monotonic
 
-from preflight.agent import commands
-from preflight.agent.commands import CommandError
-from preflight.agent.nfnetlink import Nfnetlink
-from preflight.agent.nftrules import Rule, base_chain, generation, rules
-from preflight.agent.nftwords import words
-from preflight.agent.xtwords import option, split
+from preflight.agent.firewall import commands
+from preflight.agent.firewall.commands import CommandError
+from preflight.agent.firewall.nfnetlink import Nfnetlink
+from preflight.agent.firewall.nftrules import Rule, base_chain, generation, rules
+from preflight.agent.firewall.nftwords import words
+from preflight.agent.firewall.xtwords import option, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ header; a packet bears it where all of its bytes are there.
 
 import struct
 
+from preflight.agent.deep.shots import SOURCE, packed
 from preflight.agent.packets import TCP, UDP
-from preflight.agent.shots import SOURCE, packed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from preflight.agent.shots import Trial
+    from preflight.agent.deep.shots import Trial
 
     Part = tuple[str, int, bytes]
     Mark = tuple[int, int, tuple[Part, ...]]

@@ -8,9 +8,8 @@ them.
 import errno
 import struct
 
-from preflight.agent import guardian
-from preflight.agent.netlink import RTM_GETLINK, RTM_NEWLINK, Netlink, attributes
-from preflight.agent.nfnetlink import (
+from preflight.agent.firewall import guardian
+from preflight.agent.firewall.nfnetlink import (
     FAMILIES,
     GETTABLE,
     META_L4PROTO,
@@ -30,6 +29,7 @@ from preflight.agent.nfnetlink import (
     set_trace,
     text,
 )
+from preflight.agent.netlink import RTM_GETLINK, RTM_NEWLINK, Netlink, attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

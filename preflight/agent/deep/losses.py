@@ -4,17 +4,17 @@ out at the other. Pure.
 
 import errno
 
+from preflight.agent.deep.shots import DESTINATION
+from preflight.agent.deep.sightings import FORWARD, REPLY
+from preflight.agent.firewall.xtmatch import Lost
 from preflight.agent.packets import ICMP, ICMPV6, TCP
-from preflight.agent.shots import DESTINATION
-from preflight.agent.sightings import FORWARD, REPLY
-from preflight.agent.xtmatch import Lost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from preflight.agent.shots import Trial
-    from preflight.agent.sightings import Record
+    from preflight.agent.deep.shots import Trial
+    from preflight.agent.deep.sightings import Record
 
 _KINDS = {(ICMP, FORWARD): 8, (ICMP, REPLY): 0, (ICMPV6, FORWARD): 128, (ICMPV6, REPLY): 129}
 _SYN = 0x02

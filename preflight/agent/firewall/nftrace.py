@@ -4,25 +4,25 @@ import _socket as socket
 import errno
 import posix
 
-from preflight.agent import xtables
-from preflight.agent.host import read
-from preflight.agent.nfnetlink import (
+from preflight.agent.firewall import xtables
+from preflight.agent.firewall.nfnetlink import (
     GROUP_TRACE,
     NETLINK_ADD_MEMBERSHIP,
     NETLINK_NETFILTER,
     SOL_NETLINK,
     traces,
 )
+from preflight.agent.firewall.tracetable import PrivateTables
+from preflight.agent.firewall.walks import Walks
+from preflight.agent.host import read
 from preflight.agent.sockets import enlarge
-from preflight.agent.tracetable import PrivateTables
-from preflight.agent.walks import Walks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-    from preflight.agent.tracetable import Mark
+    from preflight.agent.firewall.tracetable import Mark
 
 _BUFFER = 8 << 20  # bytes; a traced packet costs some 5 KiB of it
 _MAX_READ = 4096  # messages at once

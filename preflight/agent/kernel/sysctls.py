@@ -1,7 +1,7 @@
 """The settings by which the kernel itself throws packets away, under their sysctl names."""
 
-from preflight.agent.counters import columns
 from preflight.agent.host import read as read_file
+from preflight.agent.kernel.counters import columns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,7 @@
 
 import _socket as socket
 
-from preflight.agent.netlink import attributes
-from preflight.agent.nfnetlink import (
+from preflight.agent.firewall.nfnetlink import (
     ACCEPT,
     DROP,
     FAMILY_NAMES,
@@ -13,6 +12,7 @@ from preflight.agent.nfnetlink import (
     int_of,
     name_of,
 )
+from preflight.agent.netlink import attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
