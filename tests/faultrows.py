@@ -105,6 +105,51 @@ NODES = (
         shut=(Shut("fw", "n3"), Shut("n1", "fw")),
     ),
     Row(
+        "policies that a goto and a return lead to, past the end of the chain",
+        (
+            Fault(
+                "n2",
+                fw(
+                    "input",
+                    "tcp dport 22 accept",
+                    "meta l4proto udp goto corp",
+                    "accept",
+                    policy="drop",
+                    more="chain corp {\nudp dport 53 accept\n}",
+                ),
+            ),
+            Fault(
+                "n3",
+                "iptables -A INPUT -p tcp --dport 22 -j ACCEPT; "
+                "iptables -A INPUT -p tcp --dport 4240 -j RETURN; "
+                "iptables -A INPUT -j ACCEPT; iptables -P INPUT DROP",
+                "iptables -P INPUT ACCEPT",
+            ),
+        ),
+        (
+            Find(
+                Cause.RULE,
+                "all → n2",
+                3,
+                ("policy of chain",),
+                "n2",
+                "nft inet inputing input",
+                mends=True,
+            ),
+            Find(
+                Cause.RULE,
+                "all → n3",
+                3,
+                ("policy of chain",),
+                "n3",
+                "iptables ip filter INPUT",
+                severity=LESS,
+                mends=True,
+            ),
+        ),
+        shut=(Shut("fw", "n2"),),
+    ),
+    Row(
         "iptables: a chain of somebody's, and the last rule that RHEL once came with",
         (
             Fault(

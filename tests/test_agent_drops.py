@@ -235,7 +235,9 @@ _OPEN = "from preflight.agent.kernel.drops import Drops\nd = Drops()\nprint(d.op
 
 @pytest.mark.lab
 def test_who_may_not_watch_says_so(watching: Drops) -> None:
-    told = _told_by(f"import os\nfrom preflight.agent.kernel import drops\nos.setuid(65534)\n{_OPEN}")
+    told = _told_by(
+        f"import os\nfrom preflight.agent.kernel import drops\nos.setuid(65534)\n{_OPEN}"
+    )
     assert told.startswith("the kernel's drop reasons cannot be read: ")
     assert told.endswith(" None\n")
 

@@ -78,6 +78,23 @@ def test_rules_that_change_while_they_are_read(cable: Bench, change: str) -> Non
     assert rule["text"].startswith("udp dport 6081")
 
 
+@pytest.mark.parametrize(("plain", "called"), [("nft", "iptables"), ("legacy", "iptables-nft")])
+def test_iptables_is_called_what_it_is_on_this_node(
+    cable: Bench, tmp_path: Path, plain: str, called: str
+) -> None:
+    """A command for the other kind would change the other kind's rules."""
+    (tmp_path / "iptables").symlink_to(f"/usr/sbin/iptables-{plain}")
+    (tmp_path / "iptables-nft").symlink_to("/usr/sbin/iptables-nft")
+    cable.run(cable.far, "iptables-nft", "-A", "INPUT", "-p", "udp", "-j", "DROP")
+    worker = cable.worker(cable.far)
+    assert worker.open(UDP) == ""
+    udp(cable, 1)
+    worker.hits(1)
+    worker(f"setattr(commands, 'PLACES', ({str(tmp_path)!r},))")
+    (rule,) = worker.describe()
+    assert (rule["tool"], rule["position"]) == (called, 1)
+
+
 def test_an_nft_table_that_only_looks_like_one_of_iptables(cable: Bench) -> None:
     cable.nft(cable.far, base("ip filter input 5", "udp dport 6081 drop"))
     worker = cable.worker(cable.far)

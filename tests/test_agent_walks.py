@@ -49,6 +49,16 @@ def test_the_end_by_a_policy() -> None:
     assert [(h["verdict"], h["handle"], h["policy"]) for h in walks.hits] == [("drop", 0, True)]
 
 
+@pytest.mark.parametrize(("verdict", "turn"), [(-4, 7), (-5, 7), (-3, 0), (-1, 0)])
+def test_what_led_to_a_policy_past_the_rest_of_the_chain(verdict: int, turn: int) -> None:
+    walks = Walks("preflight_x")
+    walks.take(INET, message(*OURS, network=header(5)))
+    walks.take(INET, message("t", "input", 3, verdict, network=header(5), handle=7))
+    walks.take(INET, message("t", "sub", 3, -4, handle=8))
+    walks.take(INET, message("t", "input", 1, 0))
+    assert [(h["handle"], h["turn"]) for h in walks.hits] == [(0, turn)]
+
+
 @pytest.mark.parametrize("verdict", [ACCEPT, CONTINUE, -2, -3, -4, -5])
 def test_what_is_no_end(verdict: int) -> None:
     walks = Walks("preflight_x")

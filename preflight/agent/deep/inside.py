@@ -158,7 +158,7 @@ class Rules(Piece):
 
 
 def _key(rule: "Hit") -> "tuple[Any, ...]":
-    return tuple(rule[name] for name in ("family", "table", "chain", "handle"))
+    return tuple(rule.get(name, 0) for name in ("family", "table", "chain", "handle", "turn"))
 
 
 class Counted(Piece):

@@ -271,7 +271,8 @@ class LegacyCounters:
     def suspects(self, lost: "Sequence[Lost]") -> "list[list[dict[str, Any]]]":
         """For each of `lost`, all sent in the same time, the rules that may have ended it.
 
-        As `ruletext.describe` tells of a rule, with tool iptables-legacy or ip6tables-legacy;
+        As `ruletext.describe` tells of a rule, with tool iptables-legacy or ip6tables-legacy, or
+        iptables or ip6tables on a node old enough to have no other kind;
         packets: by how many its counter moved; sure: it is the only one and moved as it should.
         """
         out: list[list[dict[str, Any]]] = [[] for _ in lost]
@@ -285,6 +286,9 @@ class LegacyCounters:
             places = [i for i, one in enumerate(lost) if one.family == family]
             for i, found in zip(places, suspects(family, moved, [lost[i] for i in places])):
                 out[i] = found
+        for rule in (rule for rules in out for rule in rules):
+            if not commands.find(rule["tool"]):
+                rule["tool"] = rule["tool"].partition("-")[0]
         return out
 
     def _pair(self, first: str, second: str, family: int) -> "tuple[Reading, Reading]":

@@ -24,7 +24,7 @@ _XT_TABLES = ("filter", "nat", "mangle", "raw", "security")
 _XT_TOOLS = {"ip": "iptables", "ip6": "ip6tables"}
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
 _NAME = frozenset(_LETTERS + "0123456789/-_.")
-_KEY = ("family", "table", "chain", "handle")
+_KEY = ("family", "table", "chain", "handle", "turn")
 
 
 def describe(
@@ -32,15 +32,17 @@ def describe(
 ) -> "list[dict[str, Any]]":
     """What `RuleTrace.hits` names, each rule or policy once, in their order.
 
-    family, table, chain, handle, policy as there; text; comment; tool: nft, iptables or ip6tables;
-    position in the chain from 1, 0 where not known; base: type, hook, priority and policy of the
-    base chain; rejects; chain_rules: how many, -1 where not known; set_by: empty. `seconds` bounds
-    the tools' time; without them, and without an answer, `text` says less.
+    family, table, chain, handle, policy, turn as there; text; comment; tool: nft, or by the name of
+    the program that speaks to nf_tables iptables, ip6tables, iptables-nft or ip6tables-nft;
+    position in the chain from 1, of a policy that of `turn`, 0 where not known; base: type, hook,
+    priority and policy of the base chain; rejects; chain_rules: how many, -1 where not known;
+    set_by: empty. `seconds` bounds the tools' time; without them, and without an answer, `text`
+    says less.
     """
     distinct: dict[Any, dict[str, Any]] = {}
     for hit in hits:
         if len(distinct) < _MOST_RULES:
-            distinct.setdefault(tuple(hit[name] for name in _KEY), hit)
+            distinct.setdefault(tuple(hit.get(name, 0) for name in _KEY), hit)
     try:
         netlink = Nfnetlink()
     except OSError:
@@ -54,7 +56,9 @@ def describe(
         out = []
         for key, hit in distinct.items():
             told = chains[key[:3]].told(hit["handle"])
-            told.update((name, hit[name]) for name in (*_KEY, "policy"))
+            if hit.get("turn"):
+                told["position"] = chains[key[:3]].position(hit["turn"])
+            told.update(zip(_KEY, key), policy=hit["policy"])
             told["base"] = base_chain(netlink, hit["family"], hit["table"], hit["base"])
             out.append(told)
         return out
@@ -69,12 +73,18 @@ class _Chain:
         self.family = family
         self.rules: "list[Rule] | None" = None
         self.iptables: list[str] = []  # -P or -N, then one line for each rule
+        self.tool = ""  # what wrote these
         self.nft: dict[int, str] = {}  # handle -> its text
+
+    def position(self, handle: int) -> int:
+        """That of one rule, from 1; 0 where it is not known."""
+        known = enumerate(self.rules or [], 1)
+        return next((i for i, rule in known if rule.handle == handle), 0)
 
     def told(self, handle: int) -> "dict[str, Any]":
         """What is known of one rule, or of the chain's policy: handle 0."""
         known = self.rules or []
-        position = next((i for i, rule in enumerate(known, 1) if rule.handle == handle), 0)
+        position = self.position(handle)
         rule = known[position - 1] if position else None
         out: dict[str, Any] = {"comment": "", "tool": "nft", "position": position, "set_by": []}
         out["text"] = "rule handle %d" % handle if handle else "policy drop"
@@ -84,7 +94,7 @@ class _Chain:
             out["text"] = self.nft.get(handle) or decoded or out["text"]
         if self.iptables and (rule is not None or not handle):
             line = self.iptables[position]
-            out.update(tool=_XT_TOOLS[self.family], text=line)
+            out.update(tool=self.tool, text=line)
             out["comment"] = option(split(line), "--comment") or out["comment"]
         out["text"] = out["text"][:_LONGEST]
         out["rejects"] = rule is not None and rule.rejects
@@ -98,7 +108,7 @@ class _Tools:
     def __init__(self, netlink: Nfnetlink, end: float) -> None:
         self._netlink = netlink
         self._end = end
-        self._xt: dict[str, str] = {}
+        self._xt: dict[str, tuple[str, str]] = {}
 
     def chain(self, where: "tuple[str, str, str]", handles: "set[int]") -> _Chain:
         """The chain `where` (family, table, chain), with the text of these rules of it."""
@@ -110,7 +120,7 @@ class _Tools:
             out.rules = rules(self._netlink, family, table, name)
             lines = self._iptables(family, table, name)
             if len(lines) == 1 + len(out.rules) and generation(self._netlink) == before:
-                out.iptables = lines
+                out.iptables, out.tool = lines, self._iptables_tool(_XT_TOOLS[family])[1]
         except (OSError, IndexError):
             pass  # the chain is gone, or changes all the time
         if not out.iptables and handles - {0}:
@@ -128,18 +138,19 @@ class _Tools:
         """The chain as iptables shows it, if this is a chain of its: the head, then each rule."""
         if family not in _XT_TOOLS or table not in _XT_TABLES or chain[:1] in ("-", "!", ""):
             return []
-        tool = self._iptables_tool(_XT_TOOLS[family])
+        tool, _ = self._iptables_tool(_XT_TOOLS[family])
         if not tool:
             return []
         return self._run(tool, "-t", table, "-S", chain).splitlines()
 
-    def _iptables_tool(self, name: str) -> str:
-        """The path of the `name` that speaks to nf_tables, "" for none."""
+    def _iptables_tool(self, name: str) -> "tuple[str, str]":
+        """The path of the `name` that speaks to nf_tables, "" for none, and what to call it."""
         if name not in self._xt:
             plain = commands.find(name)
             if plain and "nf_tables" not in self._run(plain, "--version"):
                 plain = ""
-            self._xt[name] = commands.find(name + "-nft") or plain
+            path = commands.find(name + "-nft") or plain
+            self._xt[name] = path, name if plain else name + "-nft"
         return self._xt[name]
 
     def _listed(self, family: str, table: str, chain: str, handles: "set[int]") -> "dict[int, str]":

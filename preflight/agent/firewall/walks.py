@@ -25,13 +25,14 @@ _BY_POLICY, _BY_RULE = 1, 3  # enum nft_trace_types; 2 is the return from a chai
 _ENDS = {DROP: "drop", STOLEN: "stolen", QUEUE: "queue"}
 _VERDICT_BITS = 0xFF  # above them an errno, or the number of a queue
 _NEGATIVE = 1 << 31
+_GOTO, _RETURN = (1 << 32) - 4, (1 << 32) - 5  # of enum nft_verdicts
 _MOST_PACKETS, _MOST_HITS, _LONGEST = 4096, 4096, 256
 
 
 class _Packet:
     """One packet of ours on its way through the chains."""
 
-    __slots__ = ("base", "device", "identity", "network", "path", "seen", "transport")
+    __slots__ = ("base", "device", "identity", "network", "path", "seen", "transport", "turn")
 
     def __init__(self, network: bytes, transport: bytes) -> None:
         self.network = network
@@ -40,6 +41,7 @@ class _Packet:
         self.seen: set[tuple[str, str]] = set()  # chains of ours that it met
         self.path: list[list[str]] = []
         self.base = ""  # the chain at the hook where it is now
+        self.turn = 0  # the rule there by which it left for good, past what comes after
         self.device = 0
 
 
@@ -84,14 +86,16 @@ class Walks:
             if _identity(network) != packet.identity:
                 del self._packets[number]
                 return
-            packet.base = chain
+            packet.base, packet.turn = chain, 0
             packet.device = int_of(found.get(_IIF, b"")) or int_of(found.get(_OIF, b""))
         step = [family_name, table, chain]
         if packet.path[-1:] != [step] and len(packet.path) < _LONGEST:
             packet.path.append(step)
+        handle = int_of(found.get(_HANDLE, b""))
+        if chain == packet.base and kind == _BY_RULE and _code(found) in (_GOTO, _RETURN):
+            packet.turn = handle
         verdict = _verdict(kind, found)
         if verdict:
-            handle = int_of(found.get(_HANDLE, b""))
             self._end(packet, step, 0 if kind == _BY_POLICY else handle, verdict)
             if verdict != "queue":  # else it may come back
                 del self._packets[number]
@@ -126,6 +130,7 @@ class Walks:
                 "base": packet.base,
                 "handle": handle,
                 "policy": not handle,
+                "turn": 0 if handle else packet.turn,
                 "verdict": verdict,
                 "path": list(packet.path),
                 "device": _device(packet.device),

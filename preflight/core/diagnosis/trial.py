@@ -111,12 +111,12 @@ class RuleHit(NamedTuple):
 class Rule(NamedTuple):
     """What one node's firewall says of itself."""
 
-    tool: str  # nft, iptables, ip6tables, iptables-legacy, ip6tables-legacy
+    tool: str  # nft, or iptables, ip6tables, perhaps with -nft or -legacy: the program's name
     family: str  # inet, ip, ip6, bridge, netdev
     table: str
     chain: str
-    handle: int  # nft's; 0 for a policy, and where there is none
-    position: int  # iptables': 1 is the chain's first; 0 where it has none
+    handle: int  # nft's, of a policy the goto's or return's that led to it; 0 where there is none
+    position: int  # iptables', of the same rule: 1 is the chain's first; 0 where it has none
     policy: bool  # the chain's policy, not a rule
     text: str  # as its admin would see it; empty where it could not be read
     comment: str
@@ -281,7 +281,7 @@ def _rule(fields: Mapping[str, Any]) -> Rule:
         family=_text(fields["family"]),
         table=_text(fields["table"]),
         chain=_text(fields["chain"]),
-        handle=_number(fields.get("handle", 0)),
+        handle=_number(fields.get("handle", 0) or fields.get("turn", 0)),
         position=_number(fields.get("position", 0)),
         policy=bool(fields["policy"]),
         text=_text(fields.get("text", "")),

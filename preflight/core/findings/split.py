@@ -190,7 +190,7 @@ def culprit(diagnosis: Diagnosis) -> Hashable | None:
     for hit in diagnosis.hits:
         rule = hit.rule
         if rule.sure:
-            tool, family = _SIX.sub("", rule.tool), _SIX.sub("", rule.family)
+            tool, family = _SIX.sub("", rule.tool.removesuffix("-nft")), _SIX.sub("", rule.family)
             return tool, family, rule.table, rule.chain, rule.policy, _SIX.sub("", rule.text)
     return None if diagnosis.kernel is None else diagnosis.kernel.reason
 

@@ -41,6 +41,8 @@ _RULESETS = {
     "ip6tables": "ip6tables",
     "iptables-legacy": "iptables (legacy)",
     "ip6tables-legacy": "ip6tables (legacy)",
+    "iptables-nft": "iptables",
+    "ip6tables-nft": "ip6tables",
 }
 
 
