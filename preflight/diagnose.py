@@ -10,7 +10,7 @@ from preflight.chorus import Chorus
 from preflight.core.diagnosis.conclude import conclude
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.discovery import culprits
-from preflight.core.diagnosis.plan import SAMPLES, shots
+from preflight.core.diagnosis.plan import SAMPLES, hops_back, shots
 from preflight.core.diagnosis.sizes import SizeSearch
 from preflight.core.diagnosis.trial import Form, Observed, Purpose, Shot, Trial, observe
 from preflight.core.facts.risk import Risk
@@ -312,6 +312,7 @@ class Examiner:
         return Trial(
             number, sample.source, sample.destination, sample.probe, sample.family, plan,
             plain[0] if plain and culprits(sample.kind) else None,
+            hops_back(sample.kind, thorough=thorough),
         )  # fmt: skip
 
     def _round(self, trials: Sequence[Trial], *, trace: bool, pcap: bool) -> dict[int, Observed]:
@@ -385,6 +386,7 @@ class Examiner:
             "forms": {form: self._craft(probe, trial.family, form) for form in used},
             "shots": [_row(shot) for shot in trial.shots],
             "again": trial.again,
+            "back": trial.back,
         }
 
     def _address(self, node: int, family: Family) -> str:

@@ -335,6 +335,42 @@ PATH = (
         ),
     ),
     Row(
+        "answers that a router drops, over both families",
+        (
+            Fault(
+                "fw",
+                fw(
+                    "forward",
+                    "tcp sport 4240 drop",
+                    f"{B_TO_A} icmp type echo-reply drop",
+                    f"{B_TO_A} icmpv6 type echo-reply drop",
+                    STATEFUL,
+                ),
+            ),
+        ),
+        (
+            Find(
+                Cause.NETWORK,
+                "rack=a → rack=b",
+                16,
+                ("answers to TCP 4240, ICMP echo and", "after $gw_b (hop 1 on the way back)"),
+                hop="$gw_b 1",
+                severity=LESS,
+                asks=4,
+            ),
+            Find(
+                Cause.NETWORK,
+                "rack=b → rack=a",
+                8,
+                ("answers to TCP 4240, after $gw_a (hop 1 on the way back)", "$gw_a_6"),
+                hop="$gw_a 1",
+                severity=LESS,
+                asks=2,
+            ),
+        ),
+        family=None,
+    ),
+    Row(
         "too small a link that says so, and a filter of lengths that does not",
         (
             Fault("fw", "ip link set dev rack-b mtu 1400", "ip link set dev rack-b mtu 1500"),
@@ -568,6 +604,33 @@ KERNEL = (
 # --- two routers: `farlab` -----------------------------------------------------------------------
 
 HOPS = (
+    Row(
+        "answers alone, each at the second router of their way",
+        (
+            Fault("r2", fw("forward", 'iifname "core" tcp sport 4240 drop')),
+            Fault("fw", fw("forward", 'iifname "core" icmp type echo-reply drop')),
+        ),
+        (
+            Find(
+                Cause.NETWORK,
+                "rack=b → rack=a",
+                4,
+                ("drops answers to TCP 4240, after 10.99.0.2 (hop 2 on the way back)",),
+                hop="10.99.0.2 2",
+                severity=LESS,
+                asks=1,
+            ),
+            Find(
+                Cause.NETWORK,
+                "rack=a → rack=b",
+                4,
+                ("drops answers to ICMP echo, after 10.99.0.1 (hop 2 on the way back)",),
+                hop="10.99.0.1 2",
+                severity=LESS,
+                asks=1,
+            ),
+        ),
+    ),
     Row(
         "unlike rules of two routers, and a rule that iptables-legacy holds",
         (

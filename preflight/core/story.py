@@ -162,7 +162,7 @@ class _Steps:
     def _path(self, behind: _Point) -> Iterator[Step]:
         """What lies between the devices, in front of the vantage point behind it."""
         leg = behind.leg
-        way = self._way() if leg is Leg.FORWARD else None
+        way = self._way(leg)
         for router in way.routers if way else ():
             text = f"router {router.address} answers at TTL {router.ttl}"
             yield Step(leg, Place.PATH, "", None, Mark.PASSED, text)
@@ -180,7 +180,7 @@ class _Steps:
         latest = [c for p in before if (c := self._seen[p.vantage]) is not None]
         return Mark.NOTHING if latest and not latest[-1] else Mark.UNKNOWN
 
-    def _way(self) -> Way | None:
+    def _way(self, leg: Leg | None) -> Way | None:
         """The routers that this very cell's packets met; others may go another way."""
         for finding in self._findings:
             tried = finding.blocks[0].tests[:1]  # of its most important group the first
@@ -188,6 +188,8 @@ class _Steps:
                 continue
             way = finding.diagnosis.path
             is_ipv6 = self._test.family is Family.IPV6
+            if way is not None and way.back is not (leg is Leg.REPLY):
+                continue
             if way is not None and all((":" in r.address) is is_ipv6 for r in way.routers):
                 return way
         return None

@@ -65,6 +65,7 @@ _DEEP = (
     "preflight.agent.kernel.fib",
     "preflight.agent.kernel.hooks",
     "preflight.agent.deep.shots",
+    "preflight.agent.deep.answers",
     "preflight.agent.deep.shotfilter",
     "preflight.agent.deep.sightings",
     "preflight.agent.deep.shooter",

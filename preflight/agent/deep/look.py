@@ -116,6 +116,7 @@ class Deep:
             self._tap = ShotTap(filters.tap(), devices)
         except OSError:
             pass
+        self._seen.answers.open()
         if self._run:
             self._inside = self._look_inside(devices)
             self._inside.open()
@@ -174,6 +175,7 @@ class Deep:
                 if got is None:
                     break
                 self._seen.at_socket(raw.protocol, raw.family, *got[:2])
+        self._seen.answers.read()
 
     def settle(self) -> None:
         """The idle window is over: what was lost and what moved in it had nothing to do with us."""
@@ -194,7 +196,7 @@ class Deep:
     @property
     def complete(self) -> bool:
         """Nothing more can come."""
-        return all(
+        return not self._seen.answers.pending and all(
             self._done(trial, record) for trial, record in zip(self._trials, self._seen.records)
         )
 
@@ -217,8 +219,9 @@ class Deep:
 
     def again(self) -> None:
         """Time and again while it waits: a kernel that got no answer three times stops asking for
-        a neighbour until there is another packet for it.
+        a neighbour until there is another packet for it. Answers that are lost go again, too.
         """
+        self._seen.answers.send()
         if monotonic() >= self._next:
             self._next = monotonic() + _AGAIN_S
             self._shooter.again(self._trials)
@@ -241,6 +244,8 @@ class Deep:
         parts = [
             self._part(trial, record) for trial, record in zip(self._trials, self._seen.records)
         ]
+        for number, most in self._seen.answers.sent.items():
+            parts[number]["back"] = [most, sorted(self._seen.answers.errors.get(number, ()))]
         for number, part in enumerate(parts):
             part["mute"] = self._discovery.mute(number)
         for number, leg, rule, shot in self._hits():
@@ -330,4 +335,5 @@ class Deep:
         if self._tap is not None:
             self._tap.close()
         self._shooter.close()
+        self._seen.answers.close()
         self._routes.close()

@@ -1,5 +1,6 @@
 """What was seen of each shot at each vantage point of this node, packet by packet."""
 
+from preflight.agent.deep.answers import Answers
 from preflight.agent.deep.shots import DESTINATION, SOURCE, Book, Packet, build, packed, text
 from preflight.agent.packets import ICMP, ICMPV6, TAG, TCP, TOKEN, UDP
 from preflight.agent.watch import kind_of, previous
@@ -51,6 +52,7 @@ class Sightings:
         self._devices: dict[object, str] = {}
         self._trials = trials
         self._tag, self._ident = tag, ident
+        self.answers = Answers(trials)
         self._tag_ats = sorted({trial.tag_at for trial in trials if trial.protocol == UDP})
 
     def at_socket(self, protocol: int, family: int, body: bytes, sender: str) -> None:
@@ -89,6 +91,8 @@ class Sightings:
         vantage = _AT_TAP[leg, outgoing]
         self._note(vantage, place, reset)
         self._keep((vantage, place), data, outgoing, device, seconds)
+        if vantage == "answered":
+            self.answers.answered(*place, data)
         passages = self.records[place[0]].passages.setdefault(vantage, {})
         if place[1] not in passages:
             passages[place[1]] = _row(packet, device)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
-from preflight.core.diagnosis.conclusions import Diagnosis, Size
+from preflight.core.diagnosis.conclusions import Diagnosis, Path, Size
 from preflight.core.diagnosis.content import content
 from preflight.core.diagnosis.discovery import ended, mute, stuck_back, unfound
 from preflight.core.diagnosis.flows import flows
-from preflight.core.diagnosis.hops import path
+from preflight.core.diagnosis.hops import path, path_back
 from preflight.core.diagnosis.kernel import KernelReason, explain
 from preflight.core.diagnosis.rewrites import rewrites
 from preflight.core.diagnosis.trial import Observed, Purpose, RuleHit
@@ -49,7 +49,7 @@ def conclude(
         hits=hits,
         kernel=kernel,
         kernel_node=kernel_node,
-        path=path(observed, on_link) if _on_the_way(observed, kind) else None,
+        path=_way(observed, kind, on_link),
         flows=flows(observed) if probe.one_way else None,
         content=content(observed, phase, probe.protocol),
         size=size,
@@ -61,10 +61,17 @@ def conclude(
     )
 
 
+def _way(observed: Observed, kind: Kind, on_link: bool | None) -> Path | None:
+    """Of the leg that is bad."""
+    if kind.leg is Leg.REPLY:
+        return path_back(observed) if kind.place is Place.PATH else None
+    return path(observed, on_link) if _on_the_way(observed, kind) else None
+
+
 def _on_the_way(observed: Observed, kind: Kind) -> bool:
     """It was asked for hops: it is lost between the nodes, or nothing is lost at all."""
     inside = kind.place in (Place.SOURCE, Place.DESTINATION)
-    return kind.leg is not Leg.REPLY and not inside and bool(observed.mask(Purpose.HOP))
+    return not inside and bool(observed.mask(Purpose.HOP))
 
 
 def _hits(observed: Observed, kind: Kind) -> Iterator[RuleHit]:

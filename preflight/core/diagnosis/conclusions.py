@@ -24,6 +24,7 @@ class Path(NamedTuple):
     distance: int | None  # routers between the nodes, where something that arrived tells it
     on_link: bool  # the source sends it straight to the destination: no router is asked
     control: tuple[Router, ...] = ()  # who answers the same to another port
+    back: bool = False  # it is the answer's, from the destination to the source
 
 
 class FlowPattern(StrEnum):

@@ -43,6 +43,32 @@ def path(observed: Observed, on_link: bool | None) -> Path | None:
     )
 
 
+def path_back(observed: Observed) -> Path | None:
+    """The same of an answer, whose hops count from the destination; None where none was sent."""
+    if not observed.back:
+        return None
+    family = observed.trial.family
+    told = {e for e in observed.back_errors if (e.type, e.code) == _TTL_EXCEEDED[family]}
+    routers = tuple(sorted(Router(e.ttl, e.sender) for e in told))
+    straight = bool(observed.gateway_back) and observed.gateway_back == observed.source_address
+    clear = bool(routers) and len(told) == len(set(observed.back_errors)) and not _around(routers)
+    silent = routers[-1].ttl + 1 if clear and _ends_back(observed, routers[-1]) else None
+    if silent is not None and silent > observed.back:
+        silent = None
+    return Path(routers, silent, None, straight, back=True)
+
+
+def _ends_back(observed: Observed, last: Router) -> bool:
+    """Whether answers are lost behind that router.
+
+    A firewall forgets a connection with the first RST: those that come after may be dropped for
+    that, by a router that lets the first one pass. So they count only where there is no other.
+    """
+    if not observed.seen.get("answered") or observed.seen.get("returned") != 0:
+        return False
+    return not observed.resets.get("answered") or last.ttl == _distance(observed, 0)
+
+
 def loop(path: Path) -> tuple[str, ...]:
     """Routers between which the flow goes round, in the order in which it meets them; or nothing.
 

@@ -93,6 +93,14 @@ def shots(
     return tuple(ordered)
 
 
+def hops_back(kind: Kind, *, thorough: bool) -> int:
+    """The largest TTL with which an answer is to be sent again; 0 where none is lost on its way."""
+    lost = kind.verdict is Verdict.BLOCKED and kind.cause is Cause.DROPPED
+    if not (lost and kind.leg is Leg.REPLY and kind.place is Place.PATH):
+        return 0
+    return _HOPS_THOROUGH if thorough else _HOPS
+
+
 def _small_lost_forward(kind: Kind) -> bool:
     """Whether small probes leave and do not arrive."""
     forward = kind.verdict is not Verdict.OPEN and kind.leg is not Leg.REPLY

@@ -66,6 +66,7 @@ class Trial:
     family: Family
     shots: tuple[Shot, ...]  # at most 1,024
     again: int | None = None  # the one to send again all the while, that neighbours are asked for
+    back: int = 0  # the largest TTL with which an answer is sent again, to see how far it gets
 
 
 class Passage(NamedTuple):
@@ -90,6 +91,15 @@ class ShotError(NamedTuple):
     type: int
     code: int
     mtu: int  # what "fragmentation needed" or "packet too big" says, else 0
+
+
+class BackError(NamedTuple):
+    """An ICMP error that quotes an answer, sent again with this TTL, as the destination got it."""
+
+    ttl: int
+    sender: str
+    type: int
+    code: int
 
 
 class RuleHit(NamedTuple):
@@ -151,6 +161,8 @@ class Observed:
     resets: dict[str, int] = field(default_factory=dict)  # answered, received: the RSTs among them
     send_errors: dict[int, int] = field(default_factory=dict)  # shot -> errno
     errors: list[ShotError] = field(default_factory=list)
+    back: int = 0  # an answer was sent again, with every TTL up to this
+    back_errors: list[BackError] = field(default_factory=list)
     passages: dict[str, dict[int, Passage]] = field(default_factory=dict)  # left, arrived, returned
     hits: list[RuleHit] = field(default_factory=list)
     neighbour_failed: bool = False  # the source's next hop
@@ -196,6 +208,12 @@ def observe(
                 gateway, _ = part.get("route") or ("", 0)
                 seen.gateway_back = _address(gateway) if gateway else ""
                 seen.neighbour_failed_back = bool(part.get("neighbour_failed", False))
+                back, errors = part.get("back") or (0, ())
+                seen.back = min(_number(back), seen.trial.back)
+                seen.back_errors = [
+                    BackError(_number(ttl), _address(a), _number(kind), _number(code))
+                    for ttl, a, kind, code in errors
+                ]
             if part.get("mute", False):
                 seen.mute.add(node)
             _hits(seen, node, part, rules)

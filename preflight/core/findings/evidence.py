@@ -131,7 +131,8 @@ def _path(path: Path) -> Iterator[str]:
         return
     if path.routers:
         hops = ", ".join(f"{router.ttl}: {router.address}" for router in path.routers[:_SHOWN])
-        yield f"the same flow with rising TTL is answered by router {hops}"
+        what = "an answer, sent again" if path.back else "the same flow"
+        yield f"{what} with rising TTL is answered by router {hops}"
     if path.silent is not None:
         beyond = ""
         if path.distance is not None and path.silent > path.distance:
@@ -141,7 +142,8 @@ def _path(path: Path) -> Iterator[str]:
             if router.ttl == path.silent:
                 yield f"router {router.ttl}, {router.address}, answers to another port all the same"
     elif not path.routers:
-        yield "no router on the path answers when a TTL runs out, so the hop is not known"
+        where = "way back" if path.back else "path"
+        yield f"no router on the {where} answers when a TTL runs out, so the hop is not known"
     if path.distance is not None:
         lie = "lies" if path.distance == 1 else "lie"
         routers = plural(path.distance, "router")

@@ -88,12 +88,16 @@ def _senders(group: Group, diagnoses: Sequence[Diagnosis]) -> set[str]:
 
 def _last(diagnoses: Sequence[Diagnosis]) -> set[str]:
     """The routers behind which it ends."""
-    return {d.path.routers[-1].address for d in diagnoses if d.path and d.path.routers}
+    return {
+        d.path.routers[-1].address
+        for d in diagnoses
+        if d.path and d.path.routers and not d.path.back
+    }
 
 
 def _passed(diagnoses: Sequence[Diagnosis]) -> set[str]:
     """The routers that it surely got through."""
-    return {r.address for d in diagnoses if d.path for r in d.path.routers[:-1]}
+    return {r.address for d in diagnoses if d.path and not d.path.back for r in d.path.routers[:-1]}
 
 
 def _turn(shapes: Shapes, group: Group) -> int:

@@ -226,7 +226,8 @@ def _end(shapes: Shapes, look: Looked) -> tuple[tuple[int, int], Path] | None:
     path = look.diagnosis.path
     if path is None or not path.routers or path.silent != path.routers[-1].ttl + 1:
         return None
-    return (shapes.neighbourhood(look.source), shapes.neighbourhood(look.destination)), path
+    ends = shapes.neighbourhood(look.source), shapes.neighbourhood(look.destination)
+    return (ends[::-1] if path.back else ends), path
 
 
 def _apart(way: tuple[int, int], a: Path, other: tuple[int, int], b: Path) -> bool:

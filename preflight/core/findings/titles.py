@@ -282,4 +282,5 @@ def hop(path: Path) -> str:
     if not path.routers or path.silent is None:
         return ""
     last = path.routers[-1]
-    return f", after {last.address} (hop {last.ttl})"
+    way = " on the way back" if path.back else ""
+    return f", after {last.address} (hop {last.ttl}{way})"
