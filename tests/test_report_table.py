@@ -45,7 +45,8 @@ from preflight.core.model import (
     Verdict,
 )
 from preflight.core.snapshot import Snapshot
-from preflight.report.picture import draw_matrix, layers
+from preflight.report.layers import layers
+from preflight.report.picture import draw_matrix
 from preflight.report.symbols import LEGEND, OPEN, SAME_NODE, symbol
 from preflight.report.table import render
 from preflight.report.text import clean
@@ -263,9 +264,11 @@ def named(words: str, snapshot: Snapshot) -> list[int]:
     return sorted(found - set(named(left_out, snapshot) if left_out else ()))
 
 
-def test_too_many_kinds_of_nodes_are_told_and_not_drawn() -> None:
+def test_what_is_too_large_is_drawn_in_blocks() -> None:
     lines = shown(randomly(160, 1, bad=0.5), 80).splitlines()
-    assert "Too many of these 160 nodes fare differently to be drawn." in lines
+    (drawn,) = (line for line in lines if line.startswith("Drawn by "))
+    assert drawn == ("Drawn by rack: a cell stands for all pairs between two of 2 groups of nodes.")
+    assert "1 rack=a (80)  5 5      5 5      5 5" in lines
     assert len(lines) < 400
 
 

@@ -11,6 +11,8 @@ import stat
 import subprocess
 import sys
 import threading
+import zlib
+from base64 import b64encode
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from samples import (
     DELIVERED,
     DROPPED_AT_DESTINATION,
     DROPPED_ON_PATH,
+    LOSSY,
     NO_AGENT,
     UNREACHABLE,
     Fault,
@@ -32,7 +35,17 @@ from samples import (
 )
 
 from preflight.core import packing
-from preflight.core.model import GENEVE, Cause, Family, Phase, Place, Probe, ProbeKind, Severity
+from preflight.core.model import (
+    GENEVE,
+    Cause,
+    Evidence,
+    Family,
+    Phase,
+    Place,
+    Probe,
+    ProbeKind,
+    Severity,
+)
 from preflight.core.snapshot import Snapshot
 from preflight.errors import FileError
 from preflight.report.json import dump
@@ -125,6 +138,39 @@ def test_a_large_snapshot_is_packed(tmp_path: Path) -> None:
         assert a.rtt_ms is None or b.rtt_ms is None or 0.94 < b.rtt_ms / max(a.rtt_ms, 0.01) < 1.06
     save(again, path)
     assert dumped(load(path)) == dumped(again)  # packing twice loses no more
+
+
+def test_a_packed_file_keeps_the_evidence_of_every_cell(tmp_path: Path) -> None:
+    snapshot = large(150)
+    matrix, choose = snapshot.matrix, random.Random(2)
+    for _ in range(8000):  # more than are listed by name, of more kinds than a byte has
+        s, d = choose.sample(range(150), 2)
+        seen = Evidence(40, 40, choose.randrange(1, 40), choose.randrange(20))
+        detail = choose.choice([None, "a detail"])
+        matrix.set(matrix.index(0, 0, s, d), LOSSY._replace(evidence=seen, detail=detail))
+    save(snapshot, tmp_path / "s")
+    assert json.loads((tmp_path / "s").read_text())["results"] == []
+    again = load(tmp_path / "s").matrix
+    assert [c.outcome for c in again.cells()] == [c.outcome for c in matrix.cells()]
+    assert len(again.outcomes()) > 255
+
+
+def test_times_that_are_all_unlike_are_told_less_exactly_and_take_no_more_room() -> None:
+    matrix, choose = sample(60).matrix, random.Random(3)
+    for index in range(60 * 60, 3 * 60 * 60):
+        if matrix.outcome(index) is not None:
+            matrix.set(index, ANSWERED, 0.01 * 1e6 ** choose.random())
+    outcomes = packing.number_outcomes(matrix)
+    cells = "".join(packing.pack_cells(matrix, outcomes))
+    for room, within in ((10**6, 1.061), (5700, 1.19), (4700, 1.33)):
+        times = "".join(packing.pack_times(matrix, room))
+        assert len(times) <= room * 4 / 3 + 4
+        again = sample(60, faults=[Fault(None)]).matrix
+        packing.unpack(again, outcomes, cells, times)
+        for a, b in zip(matrix.cells(), again.cells(), strict=True):
+            assert (a.rtt_ms is None) == (b.rtt_ms is None)
+            assert a.rtt_ms is None or 1 / within < b.rtt_ms / a.rtt_ms < within
+        assert "".join(packing.pack_times(again, room)) == times
 
 
 def test_where_too_much_is_bad_nothing_is_listed(tmp_path: Path) -> None:
@@ -234,6 +280,57 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["s"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a file system")
+def test_a_full_file_system_leaves_the_old_file(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path], check=True)
+    try:
+        path = tmp_path / "s"
+        save(sample(2), path)
+        old = path.read_bytes()
+        with pytest.raises(FileError, match="not saved: No space left on device: make room"):
+            save(sample(16), path)
+        assert path.read_bytes() == old
+        assert os.listdir(tmp_path) == ["s"]
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_an_unknown_key_is_no_obstacle(tmp_path: Path) -> None:
+    whole = json.loads(dumped(some()))
+    for record in (whole, *whole["nodes"], *whole["probes"], *whole["results"], whole["timings"]):
+        record["later"] = {"a": [1]} if record is not whole["timings"] else 1
+    (tmp_path / "s").write_text(json.dumps(whole))
+    assert (
+        json.loads(dumped(load(tmp_path / "s")))["results"] == json.loads(dumped(some()))["results"]
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_what_an_editor_made_of_it_is_read_or_refused(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "s").write_text(dumped(some()), encoding=encoding)
+    only_a_snapshot_or_an_error(tmp_path / "s")
+
+
+def test_a_file_without_end() -> None:
+    limited = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
+    code = (
+        "from preflight import store; from preflight.errors import FileError\n"
+        "store._MOST_BYTES = 10_000_000\n"
+        "try: store.load('/dev/zero')\n"
+        "except FileError as error: print(error, end='')"
+    )
+    done = run(limited + code, stdout=subprocess.PIPE)
+    assert done.stdout.startswith("/dev/zero: larger than 10 MB, which is more than preflight")
+
+
+@pytest.mark.parametrize("at", [0.1, 0.5, 0.9, 0.999])
+def test_a_file_cut_short(tmp_path: Path, packed: str, at: float) -> None:
+    (tmp_path / "s").write_text(packed[: int(len(packed) * at)])
+    with pytest.raises(FileError, match="not a preflight snapshot, or cut short") as caught:
+        load(tmp_path / "s")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_full_device() -> None:
     with pytest.raises(
         FileError, match=r"^/dev/full: not saved: No space left on device: make room"
@@ -323,6 +420,12 @@ def with_change(whole: Any, path: str, value: Any) -> Any:
         (changed("schema", "preflight/snapshot/2"),
          "its schema is preflight/snapshot/2, this preflight reads preflight/snapshot/1"),
         (changed("schema", "kubernetes"), "not a preflight snapshot"),
+        (changed("schema", "preflight/snapshot/2"), "use one that fits"),
+        ("\x1f\x8b\x08\0", "compressed: unpack it with gunzip first"),
+        ('{"schema": "preflight/snapshot/1", "schema": "preflight/snapshot/1"}',
+         "an object has the key 'schema' twice"),
+        ("\0" * 99, "not a preflight snapshot, or cut short: "),
+        (changed("results.2.rtt_ms", 10**5000 // 10**4301), r"results\[2\].rtt_ms: not a number"),
         (changed("phase", "during"), "phase: not one of before, after"),
         (changed("results", ...), "results: missing"),
         (changed("nodes.1.name", "n1"), r"nodes\[1\]: a second 'n1'"),
@@ -355,6 +458,10 @@ def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, message:
     assert "\n" not in str(caught.value)
 
 
+def zipped(data: bytes) -> str:
+    return b64encode(zlib.compress(data)).decode()
+
+
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("packed") / "s"
@@ -371,6 +478,9 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> str:
         ("packed.rtt", ..., "packed.rtt: missing"),
         ("packed.outcomes.0.verdict", "good", r"packed.outcomes\[0\].verdict: not one of"),
         ("packed.outcomes", [], "packed: a cell has a number that no outcome has"),
+        ("packed.rtt", zipped(bytes([129]) * 58_800), "packed: a cell has a time that is none"),
+        ("packed.rtt", zipped(bytes(58_801)), "packed: does not hold 58800 bytes"),
+        ("packed.cells", zipped(bytes([1]) * 58_800), "packed: a node has a cell to itself"),
         ("nodes.0", None, r"nodes\[0\]: not an object"),
         ("families", ["ipv4", "ipv6"], "packed: does not hold 117600 bytes"),
     ],
@@ -382,6 +492,15 @@ def test_a_wrong_packed_file_is_refused(
     file.write_text(json.dumps(with_change(json.loads(packed), path, value)))
     with pytest.raises(FileError, match=message):
         load(file)
+
+
+def test_a_time_of_a_cell_that_was_not_planned_is_none(tmp_path: Path, packed: str) -> None:
+    whole = json.loads(packed)
+    whole["packed"]["rtt"] = zipped(bytes([60]) * 58_800)
+    (tmp_path / "s").write_text(json.dumps(whole))
+    matrix = load(tmp_path / "s").matrix
+    assert matrix.rtt_ms(matrix.index(0, 0, 1, 2)) is None  # n2 → n3 is left out
+    assert matrix.rtt_ms(matrix.index(0, 0, 1, 3)) is not None
 
 
 def test_a_packed_file_cut_short_is_refused(tmp_path: Path, packed: str) -> None:

@@ -11,8 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
+from preflight.core.naming import members
+
 # After so many blocks nobody reads on: what is left is told row by row, without a search.
 _BLOCKS = 100
+_THIN = 50  # of so many pairs one: to look at each bit is then faster than to transpose
+_SPARSE = 8  # of so many sources one: to pick it out of a set is then faster than to try all
 
 
 def cover(
@@ -39,8 +43,10 @@ class _Search:
         self, rows: Mapping[int, int], planned: Sequence[int], hints: Iterable[int]
     ) -> None:
         self._rows = dict(rows)
-        self._free = {s: ~planned[s] for s in rows}
+        full = (1 << len(planned)) - 1
+        self._free = {s: full & ~planned[s] for s in rows}
         self._allowed = {s: row | self._free[s] for s, row in rows.items()}
+        self._columns = transposed(self._allowed)  # what is taken later stays in them
         self._heap: list[tuple[int, int, int, int]] = []  # (-size, order, source, fixed seed)
         self._file(hints)
 
@@ -81,10 +87,15 @@ class _Search:
 
     def _block(self, seed: int) -> tuple[int, list[int], int]:
         """The largest block of all sources that reach the whole seed, with its size first."""
+        if not seed:
+            return 0, [], 0
+        first, last = (seed & -seed).bit_length() - 1, seed.bit_length() - 1
+        likely = self._columns.get(first, 0) & self._columns.get(last, 0)
+        few = likely.bit_count() < len(self._rows) // _SPARSE
         sources = [
             s
-            for s, allowed in self._allowed.items()
-            if not seed & ~allowed and self._rows[s] & seed
+            for s in (members(likely) if few else self._rows)
+            if s in self._rows and not seed & ~self._allowed[s] and self._rows[s] & seed
         ]
         shared, reached = -1, 0
         for s in sources:
@@ -134,7 +145,14 @@ def transposed(rows: Mapping[int, int]) -> dict[int, int]:
     """For each destination the set of its sources, destinations without one left out."""
     width = max((row.bit_length() for row in rows.values()), default=0)
     last = max(rows, default=0)
-    # As text, since a bit at a time takes twenty times as long.
-    lines = [format(rows.get(source, 0), f"0{width}b") for source in range(last, -1, -1)]
-    columns = [int("".join(column), 2) for column in zip(*lines, strict=True)]
+    if sum(row.bit_count() for row in rows.values()) * _THIN < width * (last + 1):
+        thin: dict[int, int] = {}
+        for source, row in rows.items():
+            for destination in members(row):
+                thin[destination] = thin.get(destination, 0) | 1 << source
+        return dict(sorted(thin.items(), reverse=True))
+    # As text, since a bit at a time takes two hundred times as long.
+    lines = "".join([format(rows.get(source, 0), f"0{width}b") for source in range(last, -1, -1)])
+    text = lines.encode("ascii")
+    columns = [int(text[place::width], 2) for place in range(width)]
     return {width - 1 - i: sources for i, sources in enumerate(columns) if sources}

@@ -8,9 +8,9 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import product, starmap
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from preflight.core.cover import cover, transposed
 from preflight.core.matrix import Cell, Matrix
@@ -19,6 +19,11 @@ from preflight.core.naming import Naming, members
 
 BY_THE_SOURCE = "source"
 BY_THE_DESTINATION = "destination"
+
+K = TypeVar("K", bound=Hashable)
+
+_DIFFERENT = 60  # sets that are found faster one by one than bit by bit
+_ONLY = [b"0" * n + b"1" + b"0" * (255 - n) for n in range(256)]  # one byte as 1, all others as 0
 
 _WORST_FIRST = (Verdict.BLOCKED, Verdict.LOSSY, Verdict.CLOSED, Verdict.UNKNOWN)
 
@@ -64,55 +69,78 @@ def groups(matrix: Matrix) -> list[Group]:
     naming = Naming(matrix.nodes)
     layers = _Layers(matrix)
     tests = product(range(len(matrix.families)), range(len(matrix.probes)))
-    found: dict[_Key, list[_Layer]] = {}
-    for layer in starmap(layers.layer, tests):
-        for kind, rows in layer.rows.items():
-            for sources, destinations in cover(rows, layer.planned, naming.blocks()):
-                cells = tuple(rows[s] & destinations for s in members(sources))
-                key = _Key(kind, sources, destinations, cells)
-                found.setdefault(key, []).append(layer)
-    blocks = [
-        _Block(
-            key.kind, key.sources, key.destinations, False, sum(map(int.bit_count, key.cells)), ls
-        )
-        for key, ls in found.items()
-    ]
-    return sorted((_group(matrix, naming, b) for b in _mutual(blocks)), key=_importance)
+    found = blocks(naming, starmap(layers.layer, tests))
+    return sorted((group_of(matrix, naming, b) for b in found), key=_importance)
 
 
-class _Key(NamedTuple):
-    kind: Kind
+class _Key(NamedTuple, Generic[K]):
+    kind: K
     sources: int
     destinations: int
     cells: tuple[int, ...]
 
 
-class _Block(NamedTuple):
-    kind: Kind
-    sources: int
-    destinations: int
-    both_ways: bool
-    pairs: int
-    layers: list[_Layer]
-
-
-class _Layer(NamedTuple):
-    """One test's cells as sets of nodes."""
+class Layer(NamedTuple, Generic[K]):
+    """One test's cells as sets of nodes, told apart by a kind of any sort."""
 
     test: FamilyProbe
     planned: list[int]  # for each source the set of its destinations
     columns: list[int]  # for each destination the set of its sources
     senders: int
     receivers: int
-    rows: dict[Kind, dict[int, int]]  # of each kind, sources without one left out
+    rows: dict[K, dict[int, int]]  # of each kind, sources without one left out
+
+
+class Block(NamedTuple, Generic[K]):
+    """Cells of one kind: every source to every destination, as far as planned; as sets of nodes."""
+
+    kind: K
+    sources: int
+    destinations: int
+    both_ways: bool
+    pairs: int
+    layers: list[Layer[K]]
+
+
+def blocks(naming: Naming, layers: Iterable[Layer[K]]) -> list[Block[K]]:
+    """Every cell of the layers' rows in exactly one block."""
+    found: dict[_Key[K], list[Layer[K]]] = {}
+    for layer in layers:
+        for kind, rows in layer.rows.items():
+            for sources, destinations in cover(rows, layer.planned, naming.blocks()):
+                cells = tuple(rows[s] & destinations for s in members(sources))
+                key = _Key(kind, sources, destinations, cells)
+                found.setdefault(key, []).append(layer)
+    return _mutual(
+        [
+            Block(
+                key.kind,
+                key.sources,
+                key.destinations,
+                False,
+                sum(map(int.bit_count, key.cells)),
+                ls,
+            )
+            for key, ls in found.items()
+        ]
+    )
+
+
+def layer(test: FamilyProbe, planned: list[int], rows: dict[K, dict[int, int]]) -> Layer[K]:
+    """A layer of these rows; `planned` are all cells of the test, whatever their kind."""
+    columns = transposed(dict(enumerate(planned)))
+    return Layer(
+        test,
+        planned,
+        [columns.get(node, 0) for node in range(len(planned))],
+        sum(1 << source for source, row in enumerate(planned) if row),
+        sum(1 << destination for destination in columns),
+        rows,
+    )
 
 
 class _Layers:
-    """Takes a matrix apart by kind.
-
-    Cells are told apart by a number for each outcome, found by the outcome's identity: hashing
-    a quarter of a million outcomes would take longer than all the rest.
-    """
+    """Takes a matrix apart by kind."""
 
     _NOT_PLANNED, _OPEN = 0, 1
 
@@ -121,22 +149,23 @@ class _Layers:
         owners = {a: i for i, node in enumerate(matrix.nodes) for a in node.addresses}
         # A kind, and the node whose address its rejecter has: that node's own cells differ.
         self._kinds: list[tuple[Kind, int | None] | None] = [None, None]
-        self._numbers = {id(None): self._NOT_PLANNED}
+        self._numbers: list[int] = []  # of each outcome in the matrix's table
         known: dict[Kind, int] = {}
-        for outcome in matrix.outcomes():
-            kind = Kind(*outcome[:5])
-            number = self._OPEN if kind.verdict is Verdict.OPEN else known.get(kind)
-            if number is None:
+        for outcome in matrix.table:
+            kind = Kind(*outcome[:5]) if outcome is not None else None
+            number = self._NOT_PLANNED
+            if kind is not None:
+                number = self._OPEN if kind.verdict is Verdict.OPEN else known.get(kind, -1)
+            if kind is not None and number < 0:
                 number = known[kind] = len(self._kinds)
                 self._kinds.append((kind, owners.get(kind.rejected_by or "")))
-            self._numbers[id(outcome)] = number
+            self._numbers.append(number)
 
-    def layer(self, family: int, probe: int) -> _Layer:
+    def layer(self, family: int, probe: int) -> Layer[Kind]:
         rows: dict[Kind, dict[int, int]] = {}
         planned = []
         full = (1 << len(self._matrix.nodes)) - 1
-        for source, row in enumerate(self._matrix.grid(family, probe)):
-            numbers = [self._numbers[i] for i in map(id, row)]
+        for source, numbers in enumerate(self._rows(family, probe)):
             sets = _sets(numbers)
             planned.append(full & ~sets.pop(self._NOT_PLANNED, 0))
             sets.pop(self._OPEN, None)
@@ -144,15 +173,16 @@ class _Layers:
                 for kind, part in self._parts(number, source, there):
                     cells = rows.setdefault(kind, {})
                     cells[source] = cells.get(source, 0) | part
-        columns = transposed(dict(enumerate(planned)))
-        return _Layer(
-            FamilyProbe(probe, self._matrix.families[family]),
-            planned,
-            [columns.get(node, 0) for node in range(len(planned))],
-            sum(1 << source for source, row in enumerate(planned) if row),
-            sum(1 << destination for destination in columns),
-            rows,
-        )
+        return layer(FamilyProbe(probe, self._matrix.families[family]), planned, rows)
+
+    def _rows(self, family: int, probe: int) -> Iterator[Sequence[int]]:
+        """For each source the numbers of its cells' kinds, as bytes where these can hold them."""
+        if len(self._kinds) <= 256:
+            yield from self._matrix.rows(family, probe, self._numbers)
+        else:
+            for source in range(len(self._matrix.nodes)):
+                numbers = self._matrix.numbers(family, probe, source)
+                yield list(map(self._numbers.__getitem__, numbers))
 
     def _parts(self, number: int, source: int, there: int) -> Iterator[tuple[Kind, int]]:
         """One source's cells of one number, split by whether the pair itself rejects."""
@@ -169,21 +199,21 @@ class _Layers:
             yield kind, there & ~own
 
 
-def _sets(numbers: list[int]) -> dict[int, int]:
+def _sets(numbers: Sequence[int]) -> dict[int, int]:
     """For each number the set of its positions."""
     different = set(numbers)
     sets = {}
-    if len(different) <= 12:
-        numbers.reverse()
+    if isinstance(numbers, bytes) and len(different) <= _DIFFERENT:
+        backwards = numbers[::-1]
         for number in different:
-            sets[number] = int("".join(["1" if n == number else "0" for n in numbers]), 2)
+            sets[number] = int(backwards.translate(_ONLY[number]), 2)
         return sets
     for position, number in enumerate(numbers):
         sets[number] = sets.get(number, 0) | 1 << position
     return sets
 
 
-def _mutual(blocks: list[_Block]) -> list[_Block]:
+def _mutual(blocks: list[Block[K]]) -> list[Block[K]]:
     """The blocks, those that are each other's way back as one."""
     ways = {(b.kind, _tests(b), b.sources, b.destinations): b for b in blocks}
     taken: set[int] = set()
@@ -204,15 +234,16 @@ def _mutual(blocks: list[_Block]) -> list[_Block]:
             # Racks in the inventory's order, but a single node before all others.
             later = few & many == 0 and few.bit_count() > 1 and many & -many < few & -few
             sides = (many, few) if later else (few, many)
-            mutual.append(_Block(block.kind, *sides, True, pairs, block.layers))
+            mutual.append(Block(block.kind, *sides, True, pairs, block.layers))
     return mutual + [block for block in blocks if id(block) not in taken]
 
 
-def _tests(block: _Block) -> tuple[FamilyProbe, ...]:
+def _tests(block: Block[K]) -> tuple[FamilyProbe, ...]:
     return tuple(layer.test for layer in block.layers)
 
 
-def _group(matrix: Matrix, naming: Naming, block: _Block) -> Group:
+def group_of(matrix: Matrix, naming: Naming, block: Block[Kind]) -> Group:
+    """A block as a group."""
     tests = _tests(block)
     required = any(matrix.probes[t.probe].severity is Severity.REQUIRED for t in tests)
     sources, destinations = tuple(members(block.sources)), tuple(members(block.destinations))
@@ -223,14 +254,15 @@ def _group(matrix: Matrix, naming: Naming, block: _Block) -> Group:
         sources=sources,
         destinations=destinations,
         both_ways=block.both_ways,
-        where=_where(naming, block),
+        where=where(naming, block),
         pairs=block.pairs,
         cells=block.pairs * len(tests),
         sample=_sample(matrix, block.layers[0], sources, destinations),
     )
 
 
-def _where(naming: Naming, block: _Block) -> str:
+def where(naming: Naming, block: Block[K]) -> str:
+    """A block in words: `rack=a → rack=b`, `all ↔ n3`, `within rack=a`."""
     sources, destinations = block.sources, block.destinations
     senders = receivers = 0  # all that were planned
     free_senders = free_receivers = naming.all  # those with no cell to or from the other side
@@ -263,7 +295,7 @@ def _without(nodes: int, neighbours: Sequence[int], side: int) -> int:
 
 
 def _sample(
-    matrix: Matrix, layer: _Layer, sources: tuple[int, ...], destinations: tuple[int, ...]
+    matrix: Matrix, layer: Layer[Kind], sources: tuple[int, ...], destinations: tuple[int, ...]
 ) -> Cell:
     source = next(s for s in sources if any(layer.planned[s] >> d & 1 for d in destinations))
     destination = next(d for d in destinations if layer.planned[source] >> d & 1)

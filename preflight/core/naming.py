@@ -16,7 +16,8 @@ from preflight.core.model import Node
 _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)")  # the last number of a host name counts its nodes
 _NAME, _RANGE = 2, 5  # what it costs to read one; a range makes one think of its ends
 _EXCEPTIONS = 3  # more than these are no longer few words
-_LABELS = 64  # labels with more values than this (a host name, a serial number) name no group
+_LABELS = 64  # labels with more values (a host name, a serial number) name no group,
+_NODES = 16  # but where each of them has so many nodes
 
 
 def members(nodes: int) -> Iterator[int]:
@@ -32,15 +33,9 @@ class Naming:
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self.all = (1 << len(nodes)) - 1
-        self._names = [node.name for node in nodes]
-        self._counted = [_counted(name) for name in self._names]
-        self._following = [counted and counted.next() for counted in self._counted]
-        labels: dict[str, dict[str, int]] = {}
-        for position, node in enumerate(nodes):
-            for key, value in node.labels.items():
-                values = labels.setdefault(key, {})
-                values[value] = values.get(value, 0) | 1 << position
-        self._labels = {k: v for k, v in labels.items() if len(v) <= _LABELS}
+        words = _words_of(nodes)
+        self._names, self._labels = words.names, words.labels
+        self._counted, self._following = words.counted, words.following
 
     def blocks(self) -> list[int]:
         """The sets that one label value names, those of a single node left out."""
@@ -122,6 +117,37 @@ class Naming:
             run.append(self._names[position])
             following = self._following[position]
         yield from _words(run)
+
+
+class _Words(NamedTuple):
+    """What there is to name some nodes by."""
+
+    names: list[str]
+    counted: list[_Counted | None]
+    following: list[_Counted | None]
+    labels: dict[str, dict[str, int]]  # of each label's values the sets
+
+
+# Of the nodes asked for last: a matrix's are named for each of thousands of findings.
+_LATEST: list[tuple[tuple[Node, ...], _Words]] = []
+
+
+def _words_of(nodes: Sequence[Node]) -> _Words:
+    if _LATEST and _LATEST[0][0] is nodes:
+        return _LATEST[0][1]
+    names = [node.name for node in nodes]
+    counted = [_counted(name) for name in names]
+    following = [number and number.next() for number in counted]
+    labels: dict[str, dict[str, int]] = {}
+    for position, node in enumerate(nodes):
+        for key, value in node.labels.items():
+            values = labels.setdefault(key, {})
+            values[value] = values.get(value, 0) | 1 << position
+    most = max(_LABELS, len(nodes) // _NODES)
+    words = _Words(names, counted, following, {k: v for k, v in labels.items() if len(v) <= most})
+    if isinstance(nodes, tuple):  # a list may change
+        _LATEST[:] = [(nodes, words)]
+    return words
 
 
 def _words(run: list[str]) -> Iterator[tuple[str, int]]:

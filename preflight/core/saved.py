@@ -8,13 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from preflight.core.matrix import Matrix
+from preflight.core.meeting import Part
+from preflight.core.meeting import Record as Party
 from preflight.core.model import (
     AgentInfo,
     AgentState,
+    Between,
+    Came,
     Cause,
     Connection,
     Evidence,
     Family,
+    Hello,
     Leg,
     Node,
     Outcome,
@@ -24,6 +29,7 @@ from preflight.core.model import (
     ProbeKind,
     Protocol,
     Severity,
+    Term,
     Verdict,
 )
 from preflight.core.packing import FORM, unpack
@@ -32,6 +38,7 @@ from preflight.core.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from preflight.core.findings.model import Finding
+    from preflight.core.merge.model import Merged
 
 SCHEMA = "preflight/snapshot/1"
 _MOST_CELLS = 200_000_000  # 8,000 nodes, three probes: above, the file is wrong and memory at risk
@@ -68,7 +75,65 @@ def read_snapshot(value: object) -> Snapshot:
         notes=tuple(whole.texts("notes")) if whole.has("notes") else (),
         interrupted=whole.flag("interrupted"),
         findings=_findings(whole, matrix),
+        records=tuple(map(_record, whole.records("records"))) if whole.has("records") else (),
+        merged=_merged(whole, matrix),
     )
+
+
+def _record(record: Record) -> Party:
+    served = record.members("served")
+    if not all(_is_served(ports) for ports in served.values()):
+        raise record.bad("served", "lists of ports by family")
+    nodes = tuple(record.texts("nodes"))
+    if record.text("node") not in nodes:
+        raise record.bad("node", "one of its nodes")
+    ignored = record.items("echo_ignored")
+    if not _is_numbers(ignored):
+        raise record.bad("echo_ignored", "a list of numbers")
+    return Party(
+        record.text("meeting"),
+        record.text("node"),
+        nodes,
+        tuple(_part(part, len(nodes)) for part in record.records("parts")),
+        record.members("report"),
+        served,  # type: ignore[arg-type]
+        tuple(ignored),  # type: ignore[arg-type]
+    )
+
+
+def _part(record: Record, nodes: int) -> Part:
+    sides = []
+    for key in ("out", "come"):
+        peers = record.items(key)
+        if not _is_numbers(peers) or any(peer >= nodes for peer in peers):  # type: ignore[operator]
+            raise record.bad(key, "a list of nodes' positions")
+        sides.append(tuple(peers))
+    return Part(
+        record.text("probe"),
+        record.one_of("family", Family),
+        record.whole("packets", 64),
+        record.whole("full", 64),
+        *sides,  # type: ignore[arg-type]
+    )
+
+
+def _is_numbers(value: object) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n <= MOST for n in value)
+
+
+def _is_served(value: object) -> bool:
+    keys = {"udp", "tcp", "unsure"}
+    return (
+        isinstance(value, dict) and value.keys() >= keys and all(map(_is_numbers, value.values()))
+    )
+
+
+def _merged(whole: Record, matrix: Matrix) -> Merged | None:
+    if whole.value("merged") is None:
+        return None
+    from preflight.core.merge.saved import read_merged
+
+    return read_merged(whole.record("merged"), matrix)
 
 
 def _findings(whole: Record, matrix: Matrix) -> tuple[Finding, ...]:
@@ -137,7 +202,42 @@ def _probe(record: Record) -> Probe:
     if kind is None:  # a file that tells no more than the contract
         known = {kind.value: kind for kind in ProbeKind}
         kind = known.get(name) or known.get(str(protocol), ProbeKind.ECHO)
-    return Probe(name, kind, protocol, port, record.one_of("severity", Severity))
+    return Probe(
+        name,
+        kind,
+        protocol,
+        port,
+        record.one_of("severity", Severity),
+        between=_between(record.record("between")) if record.has("between") else None,
+        families=_known_families(record, "families") if record.has("families") else (),
+        source_ports=_ports(record) if record.has("source_ports") else None,
+        purpose=record.words("purpose"),
+    )
+
+
+def _between(record: Record) -> Between:
+    sides = []
+    for side in ("source", "destination"):
+        try:
+            sides.append(tuple(map(Term.of, record.texts(side))))
+        except ValueError:
+            raise record.bad(side, "a list of labels with their values") from None
+    return Between(*sides)
+
+
+def _known_families(record: Record, key: str) -> tuple[Family, ...]:
+    try:
+        return tuple(map(Family, record.texts(key)))
+    except ValueError:
+        raise record.bad(key, f"a list of {', '.join(Family)}") from None
+
+
+def _ports(record: Record) -> tuple[int, int]:
+    found = record.items("source_ports")
+    numbers = [n for n in found if isinstance(n, int) and 0 < n < 65536]
+    if len(found) != 2 or numbers != found or numbers[0] > numbers[1]:
+        raise record.bad("source_ports", "a lowest and a highest port")
+    return numbers[0], numbers[1]
 
 
 def _fill(matrix: Matrix, whole: Record) -> None:
@@ -180,6 +280,16 @@ def _outcome(record: Record) -> Outcome:
         rejected_by=rejected_by,
         evidence=Evidence(*(seen.maybe_whole(vantage, MOST) for vantage in Evidence._fields)),
         detail=record.maybe_text("detail"),
+        hello=_hello(record.record("hello")) if record.value("hello") is not None else None,
+    )
+
+
+def _hello(record: Record) -> Hello:
+    return Hello(
+        answer=record.one_of("answer", Came),
+        status=record.maybe_whole("status", 999),
+        says=record.maybe_text("says"),
+        holder=record.maybe_text("holder"),
     )
 
 

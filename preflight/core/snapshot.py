@@ -11,6 +11,8 @@ from preflight.core.model import AgentInfo, Phase
 
 if TYPE_CHECKING:
     from preflight.core.findings.model import Finding
+    from preflight.core.meeting import Record
+    from preflight.core.merge.model import Merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +28,5 @@ class Snapshot:
     notes: Sequence[str] = field(default_factory=tuple)  # what the reader of the run must know
     interrupted: bool = False
     findings: Sequence[Finding] = ()  # what matters most first
+    records: Sequence[Record] = ()  # of a meeting, for those who join them
+    merged: Merged | None = None  # where it is from, if it was put together of several

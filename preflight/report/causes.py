@@ -13,19 +13,24 @@ from preflight.core.matrix import Matrix
 from preflight.core.model import Severity, Verdict
 from preflight.core.terms import plural, traffics
 from preflight.report import words
-from preflight.report.paper import Paper
+from preflight.report.writing import Writer
 
 _CAUSES = 24  # told at most; what is left is counted
 _BLOCKS = 8  # of one cause
 _ALL = "--format json has every cell"
 
 
-def tell_causes(paper: Paper, matrix: Matrix) -> None:
-    """A paragraph for each cause, with the blocks of cells that it explains."""
+def tell_causes(
+    paper: Writer, matrix: Matrix, found: Sequence[Group] | None = None, *, headed: bool = True
+) -> None:
+    """A paragraph for each cause, with the blocks of cells that it explains.
+
+    `found` are the matrix's groups, where somebody has them already.
+    """
     causes: dict[tuple[Kind, tuple[FamilyProbe, ...]], list[Group]] = {}
-    for group in groups(matrix):
+    for group in groups(matrix) if found is None else found:
         causes.setdefault((group.kind, group.tests), []).append(group)
-    if causes:
+    if causes and headed:
         paper.sentence(("Not open, and why", "head"))
     for blocks in islice(causes.values(), _CAUSES):
         _tell(paper, blocks, matrix)
@@ -38,7 +43,7 @@ def tell_causes(paper: Paper, matrix: Matrix) -> None:
         paper.gap()
 
 
-def _tell(paper: Paper, blocks: Sequence[Group], matrix: Matrix) -> None:
+def _tell(paper: Writer, blocks: Sequence[Group], matrix: Matrix) -> None:
     first = blocks[0]
     kind = first.kind
     who = words.rejecter(kind, matrix)
@@ -64,7 +69,7 @@ def _tell(paper: Paper, blocks: Sequence[Group], matrix: Matrix) -> None:
     paper.gap()
 
 
-def _where(paper: Paper, text: str, pairs: int) -> None:
+def _where(paper: Writer, text: str, pairs: int) -> None:
     paper.sentence((text, "head"), f"  {plural(pairs, 'pair')}", indent=4)
 
 

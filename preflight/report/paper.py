@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from preflight.report.text import clean, paint
+from preflight.report.writing import Words
 
 _NAME = 40  # cells for a name beside its reason; longer ones are folded
 _READABLE = 110  # cells in a line that the eye still follows back
@@ -24,8 +25,6 @@ _STYLES = {
     "head": Style(bold=True),
     "dim": Style(dim=True),
 }
-
-Words = str | tuple[str, str]  # a text, or a text and its style
 
 
 class Paper:

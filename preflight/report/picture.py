@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
-from typing import NamedTuple
 
 from preflight.core.classes import classes
 from preflight.core.matrix import Matrix
@@ -12,17 +12,17 @@ from preflight.core.model import Family, Probe
 from preflight.core.naming import Naming
 from preflight.core.terms import plural
 from preflight.report.lattice import Axis, Grid, draw, fits, label_room
-from preflight.report.symbols import LEGEND, NOT_PLANNED, OPEN, SAME_NODE, UNKNOWN, style, symbol
+from preflight.report.layers import SPOKEN, Layer
+from preflight.report.symbols import LEGEND, NOT_PLANNED, SAME_NODE, UNKNOWN, style
 from preflight.report.text import cells, flow, paint, wrap
 
 _FEW = 16  # up to so many nodes everything is drawn, node by node
 _MANY = 40  # above so many, a picture half as large is worth having nodes share rows
-_TOO_MUCH = 60_000  # cells in a picture that nobody would look through
+_TOO_MUCH = 30_000  # cells in a picture that nobody would look through: blocks of them are drawn
 _LONG = 20  # names longer than this are shown without a domain that all of them share
 
-SPOKEN = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
-
 _EMPTY = NOT_PLANNED + SAME_NODE
+_PLANNED = bytes(chr(sign) not in _EMPTY for sign in range(256))
 
 
 class Picture:
@@ -32,46 +32,8 @@ class Picture:
         self.lines: list[str] = []
         self.signs: set[str] = set()  # that occur in the drawn grids
         self.alike = False  # nodes that are alike share a row
+        self.more: list[str] = []  # what else the legend is to say
         self.shortened: dict[str, str] = {}  # a row's number and its whole name
-
-
-class Layer(NamedTuple):
-    """One probe over one family as signs: a string for each source."""
-
-    probe: Probe
-    family: Family
-    lines: Sequence[str]
-    counts: dict[str, int]  # of planned cells, by sign
-
-    @property
-    def uniform(self) -> str | None:
-        """The sign of all planned cells, None where they differ."""
-        return next(iter(self.counts)) if len(self.counts) == 1 else None
-
-    @property
-    def style(self) -> str | None:
-        """The style of the worst cell."""
-        bad = sorted(set(self.counts) - {OPEN, UNKNOWN})
-        worst = bad[0] if bad else UNKNOWN if UNKNOWN in self.counts else OPEN
-        return style(worst, self.probe.severity)
-
-
-def layers(matrix: Matrix) -> list[Layer]:
-    """All probes over all families, those without a planned cell left out."""
-    signs = {id(outcome): symbol(outcome) for outcome in matrix.outcomes()}
-    signs[id(None)] = NOT_PLANNED
-    found = []
-    for f, family in enumerate(matrix.families):
-        for p, probe in enumerate(matrix.probes):
-            counts: dict[str, int] = {}
-            for outcome, number in matrix.outcomes_of(f, p).items():
-                sign = symbol(outcome)
-                counts[sign] = counts.get(sign, 0) + number
-            if counts:
-                lines = ["".join([signs[i] for i in map(id, row)]) for row in matrix.grid(f, p)]
-                lines = [line[:i] + SAME_NODE + line[i + 1 :] for i, line in enumerate(lines)]
-                found.append(Layer(probe, family, lines, counts))
-    return found
 
 
 def draw_matrix(matrix: Matrix, tests: Sequence[Layer], width: int, *, color: bool) -> Picture:
@@ -92,15 +54,17 @@ def draw_matrix(matrix: Matrix, tests: Sequence[Layer], width: int, *, color: bo
     return picture
 
 
-def legend(picture: Picture, width: int) -> list[str]:
-    """What the signs mean, in lines of at most `width`."""
+def legend(picture: Picture, width: int, *, part: bool = False) -> list[str]:
+    """What the signs mean, in lines of at most `width`; `part` of the cells is shown."""
     if not picture.signs:
         return []
+    blank = "blank: not tested or not shown" if part else LEGEND[NOT_PLANNED]
     words = [
-        means if sign == NOT_PLANNED else f"{sign} {means}"
+        blank if sign == NOT_PLANNED else f"{sign} {means}"
         for sign, means in LEGEND.items()
         if sign in picture.signs
     ]
+    words += dict.fromkeys(picture.more)
     alike = "; nodes that fare the same in every cell share both" if picture.alike else ""
     return [*flow(words, width, "   "), *wrap(f"Rows send, columns receive{alike}.", width)]
 
@@ -139,12 +103,12 @@ def _axes(tests: Sequence[Layer]) -> tuple[list[int], list[int]]:
         for i, lines in enumerate(zip(*(test.lines for test in tests), strict=True))
         if any(line.strip(_EMPTY) for line in lines)
     ]
-    reached: set[int] = set()
+    reached = 0
     for test in tests:
         for line in test.lines:
-            if len(reached) < len(line):
-                reached.update(i for i, sign in enumerate(line) if sign not in _EMPTY)
-    return sources, sorted(reached)
+            reached |= int.from_bytes(line.encode("latin-1").translate(_PLANNED), "big")
+    columns = reached.to_bytes(len(tests[0].lines), "big")
+    return sources, [i for i, planned in enumerate(columns) if planned]
 
 
 def _draw_grids(
@@ -157,7 +121,7 @@ def _draw_grids(
     color: bool,
 ) -> None:
     names = [node.name for node in matrix.nodes]
-    domain = _shared_domain(names)
+    domain = shared_domain(names)
     if domain:
         names = [name.removesuffix(domain) for name in names]
     rows, columns = (Axis([i + 1 for i in axis], [names[i] for i in axis]) for axis in axes)
@@ -165,12 +129,12 @@ def _draw_grids(
     if max(map(len, axes)) > _FEW:
         kinds = classes([test.lines for test in tests])
         crowded = len(names) > _MANY or not fits(grids, rows, columns, width)
-        if len(kinds) * (2 if crowded else 4) <= len(names):
+        few = len(kinds) ** 2 * len(grids) <= _TOO_MUCH
+        if few and len(kinds) * (2 if crowded else 4) <= len(names):
             rows, columns, grids = _shared(picture, matrix, tests, kinds, axes)
     if len(rows.names) * len(columns.names) * len(grids) > _TOO_MUCH:
-        many = f"Too many of these {len(rows.names)} nodes fare differently to be drawn."
-        picture.lines += [*wrap(many, width), ""]
-        return
+        rows, columns, grids = _in_blocks(picture, matrix, tests, width)
+        domain = ""
     for line in (line for grid in grids for line in grid.lines):
         picture.signs.update(line)
     room = label_room(width)
@@ -182,7 +146,37 @@ def _draw_grids(
         picture.lines[-1:] = [f"All names end in {domain}", ""]
 
 
-def _shared_domain(names: Sequence[str]) -> str:
+def _in_blocks(
+    picture: Picture, matrix: Matrix, tests: Sequence[Layer], width: int
+) -> tuple[Axis, Axis, list[Grid]]:
+    """One row and one column for all nodes of a group."""
+    from preflight.report import blocks
+
+    by = blocks.grouping(matrix.nodes, tests)
+    picture.lines += wrap(blocks.words(by), width)
+    drawn = [blocks.draw_blocks(test, by) for test in tests]
+    names = [
+        f"{name} ({size:,})" if size > 1 else name
+        for name, size in zip(by.names, blocks.sizes(by), strict=True)
+    ]
+    everywhere = range(len(names))
+    rows = [i for i in everywhere if any(lines[i].strip(_EMPTY) for lines in drawn)]
+    columns = [
+        i for i in everywhere if any(line[i] not in _EMPTY for lines in drawn for line in lines)
+    ]
+    grids = []
+    for test, lines in zip(tests, drawn, strict=True):
+        picture.more += blocks.legend(set("".join(lines)))
+        own = ["".join([lines[a][b] for b in columns]) for a in rows]
+        look = partial(blocks.block_style, severity=test.probe.severity)
+        grids.append(Grid(test.probe.name, test.style, own, look))
+    row_axis, column_axis = (
+        Axis([i + 1 for i in axis], [names[i] for i in axis]) for axis in (rows, columns)
+    )
+    return row_axis, column_axis, grids
+
+
+def shared_domain(names: Sequence[str]) -> str:
     """What all names end in from their first dot on, where they are too long for a picture."""
     domains = {name[name.find(".") :] if "." in name else "" for name in names}
     return domains.pop() if len(domains) == 1 and max(map(cells, names)) > _LONG else ""

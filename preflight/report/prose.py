@@ -31,10 +31,10 @@ def prose(
     if shortened:
         paper.rows(list(shortened.items()))
         paper.gap()
-    unusable = _unusable(snapshot, involved)
-    if unusable:
+    rows = unusable(snapshot, involved)
+    if rows:
         paper.sentence(("Nodes without an agent", "head"))
-        paper.rows(unusable, indent=2)
+        paper.rows(rows, indent=2)
         paper.gap()
     if snapshot.findings:
         from preflight.report.findings import tell_findings
@@ -51,7 +51,7 @@ def prose(
     return paper.lines
 
 
-def _unusable(snapshot: Snapshot, involved: Collection[int]) -> list[tuple[str, str, str]]:
+def unusable(snapshot: Snapshot, involved: Collection[int]) -> list[tuple[str, str, str]]:
     """Node, state and reason; nodes that share both share a row."""
     nodes: dict[tuple[AgentState, str], int] = {}
     for position, agent in enumerate(snapshot.agents):

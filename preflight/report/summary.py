@@ -8,7 +8,7 @@ from typing import NamedTuple
 from preflight.core.model import AgentState, Phase, ProbeKind, Severity, Verdict
 from preflight.core.snapshot import Snapshot
 from preflight.core.terms import plural
-from preflight.report.picture import Layer
+from preflight.report.layers import Layer
 from preflight.report.symbols import LOSSY, NOT_PLANNED, OPEN, SAME_NODE, UNKNOWN
 from preflight.report.text import paint, wrap
 
@@ -41,9 +41,13 @@ class Tally(NamedTuple):
 
 def tally(tests: Sequence[Layer]) -> Tally:
     """The pairs of one probe, given over each family."""
+    counts = dict.fromkeys(_WORST_LAST, 0)
+    if len(tests) == 1:
+        for sign, number in tests[0].counts.items():
+            counts[_LETTER.get(sign, "b")] += number
+        return Tally(counts["o"], counts["u"], counts["l"], counts["b"])
     signs = {sign for test in tests for line in test.lines for sign in set(line)}
     table = str.maketrans({sign: _LETTER.get(sign, "b") for sign in signs})
-    counts = dict.fromkeys(_WORST_LAST, 0)
     for rows in zip(*(test.lines for test in tests), strict=True):
         first, *others = (row.translate(table) for row in rows)
         if any(other != first for other in others):
@@ -56,19 +60,26 @@ def tally(tests: Sequence[Layer]) -> Tally:
 
 def summary(snapshot: Snapshot, tests: Sequence[Layer], width: int, *, color: bool) -> list[str]:
     """The run in numbers, its findings, what Cilium recommends, and last what it requires."""
-    lines = wrap(_run(snapshot), width)
+    lines = wrap(numbers(snapshot), width)
     lines += wrap(_findings(snapshot), width) if snapshot.findings else []
     if all(agent.state is not AgentState.OK for agent in snapshot.agents):
         lines.append(paint("No node could be used: nothing was tested.", "bad", color=color))
-    for severity in (Severity.RECOMMENDED, Severity.REQUIRED):
+    for text, look in reversed(answers(snapshot, tests)):
+        lines += [paint(line, look, color=color) for line in wrap(text, width)]
+    return lines
+
+
+def answers(snapshot: Snapshot, tests: Sequence[Layer]) -> list[tuple[str, str]]:
+    """What Cilium requires and then what it recommends: a sentence each, and its style."""
+    found = []
+    for severity in Severity:
         told, worst = _told(snapshot, tests, severity)
         if told and severity is Severity.RECOMMENDED:
             told[0] = f"Recommended: {told[0]}"
             worst = "warn" if worst == "bad" else worst
         if told:
-            text = wrap(f"{'; '.join(told)}.", width)
-            lines += [paint(line, worst, color=color) for line in text]
-    return lines
+            found.append((f"{'; '.join(told)}.", worst))
+    return found
 
 
 def _told(snapshot: Snapshot, tests: Sequence[Layer], severity: Severity) -> tuple[list[str], str]:
@@ -120,7 +131,7 @@ def _findings(snapshot: Snapshot) -> str:
     return f"{plural(number, 'finding')}{which}{first.identifier} {first.title}"
 
 
-def _run(snapshot: Snapshot) -> str:
+def numbers(snapshot: Snapshot) -> str:
     """`12 nodes, 396 cells: 340 open, 56 blocked; 0.7 s`."""
     verdicts = dict.fromkeys(Verdict, 0)
     for outcome, number in snapshot.matrix.outcomes().items():

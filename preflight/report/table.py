@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TextIO
 
 from preflight.core.model import AgentState, Phase, Severity, Verdict
 from preflight.core.snapshot import Snapshot
 from preflight.core.terms import plural, traffic
-from preflight.report.picture import SPOKEN, Layer, draw_matrix, involved, layers, legend
+from preflight.core.view import View, view
+from preflight.report.layers import SPOKEN, Layer, layers
+from preflight.report.picture import draw_matrix, involved, legend
 from preflight.report.presentable import presentable
 from preflight.report.summary import summary
 from preflight.report.text import Speech, flow, paint, wrap
@@ -23,24 +26,35 @@ def render(snapshot: Snapshot, *, width: int, color: bool, file: TextIO) -> None
     Without `color` nothing but printable text is written. Where the stream's encoding lacks the
     signs, ASCII stands in for them.
     """
+    render_view(view(snapshot), width=width, color=color, file=file)
+
+
+def render_view(shown: View, *, width: int, color: bool, file: TextIO) -> None:
+    """The same of what is shown; the summary at the end is always of the whole run."""
     speech = Speech(file)
-    lines = _lines(presentable(snapshot, speech), max(width, _NARROWEST), color=color)
+    whole = presentable(shown.whole, speech)
+    part = whole if shown.shown is shown.whole else presentable(shown.shown, speech)
+    shown = replace(shown, whole=whole, shown=part, words=speech.name(shown.words))
+    lines = _lines(shown, max(width, _NARROWEST), color=color)
     file.write(speech.say("\n".join(lines) + "\n"))
 
 
-def _lines(snapshot: Snapshot, width: int, *, color: bool) -> list[str]:
+def _lines(shown: View, width: int, *, color: bool) -> list[str]:
+    snapshot = shown.shown
     matrix = snapshot.matrix
     tests = layers(matrix)
+    everything = layers(shown.whole.matrix) if shown.words else tests
     interrupted = [
         paint(line, "bad", color=color)
         for line in wrap(_INTERRUPTED, width)
         if snapshot.interrupted
     ]
     nodes = involved(tests)
-    lines = [*interrupted, *_headline(snapshot, tests, len(nodes), width), ""]
+    lines = [*interrupted, *_headline(shown.whole, everything, len(involved(everything)), width)]
+    lines += [*_said(shown, width, color=color), ""]
     picture = draw_matrix(matrix, tests, width, color=color)
     lines += picture.lines
-    if keys := legend(picture, width):
+    if keys := legend(picture, width, part=bool(shown.words)):
         lines += [*keys, ""]
     bad = any(outcome.verdict is not Verdict.OPEN for outcome in matrix.outcomes())
     unusable = any(snapshot.agents[i].state is not AgentState.OK for i in nodes)
@@ -49,7 +63,20 @@ def _lines(snapshot: Snapshot, width: int, *, color: bool) -> list[str]:
         from preflight.report.prose import prose
 
         lines += prose(snapshot, picture.shortened, nodes, width, color=color)
-    return [*lines, *summary(snapshot, tests, width, color=color), *interrupted]
+    if shown.words:
+        lines.append(paint("The whole run:", "head", color=color))
+    return [*lines, *summary(shown.whole, everything, width, color=color), *interrupted]
+
+
+def _said(shown: View, width: int, *, color: bool) -> list[str]:
+    """What a filter leaves out."""
+    if not shown.words:
+        return []
+    text = shown.told
+    few, all_ = len(shown.shown.findings), len(shown.whole.findings)
+    if few < all_:
+        text += f" {few} of {plural(all_, 'finding')} {'touches' if few == 1 else 'touch'} them."
+    return [paint(line, "warn", color=color) for line in wrap(text, width)]
 
 
 def _headline(snapshot: Snapshot, tests: Sequence[Layer], nodes: int, width: int) -> list[str]:

@@ -41,10 +41,8 @@ class Shapes:
         """For each source the set of its destinations."""
         if test not in self._planned:
             family = self._matrix.families.index(test.family)
-            self._planned[test] = [
-                sum(1 << d for d, outcome in enumerate(row) if outcome is not None)
-                for row in self._matrix.grid(family, test.probe)
-            ]
+            planned = [outcome is not None for outcome in self._matrix.table]
+            self._planned[test] = self._sets(family, test.probe, planned)
         return self._planned[test]
 
     def rows(self, group: Group) -> Rows:
@@ -171,15 +169,14 @@ class Shapes:
         """For each source the set of destinations whose cell is open."""
         if test not in self._opened:
             family = self._matrix.families.index(test.family)
-            self._opened[test] = [
-                sum(
-                    1 << d
-                    for d, outcome in enumerate(row)
-                    if outcome is not None and outcome.verdict is Verdict.OPEN
-                )
-                for row in self._matrix.grid(family, test.probe)
-            ]
+            opened = [o is not None and o.verdict is Verdict.OPEN for o in self._matrix.table]
+            self._opened[test] = self._sets(family, test.probe, opened)
         return self._opened[test]
+
+    def _sets(self, family: int, probe: int, wanted: Sequence[bool]) -> list[int]:
+        """For each source the set of destinations whose outcome's number is wanted."""
+        bits = [ord("1" if number else "0") for number in wanted]
+        return [int(row[::-1], 2) for row in self._matrix.rows(family, probe, bits)]
 
     # --- words
 
