@@ -1,0 +1,1 @@
+"""What changed between two runs: cell by cell, cause by cause."""
