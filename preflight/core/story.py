@@ -11,8 +11,19 @@ from preflight.core.diagnosis.discovery import culprits
 from preflight.core.findings.model import Block, Finding
 from preflight.core.findings.titles import rule_in_words
 from preflight.core.groups import FamilyProbe, Kind
-from preflight.core.model import Cause, Evidence, Family, Leg, Outcome, Place, Verdict
+from preflight.core.matrix import Matrix
+from preflight.core.model import (
+    Cause,
+    Evidence,
+    Family,
+    Leg,
+    Outcome,
+    Place,
+    ProbeKind,
+    Verdict,
+)
 from preflight.core.snapshot import Snapshot
+from preflight.core.terms import traffic
 from preflight.core.therefore import therefore
 
 _BAD = (Verdict.BLOCKED, Verdict.LOSSY)
@@ -47,6 +58,15 @@ class Story(NamedTuple):
     steps: tuple[Step, ...]  # in the order of travel
     therefore: tuple[str, ...]  # sentences
     findings: tuple[Finding, ...]  # those that the cell belongs to
+
+
+class Accusation(NamedTuple):
+    """A rule, or the kernel's reason, that a finding has proved of one node."""
+
+    node: int
+    leg: str | None  # None: whichever
+    words: str
+    of_discovery: bool  # it drops neighbour discovery, and so what would be sent afterwards
 
 
 class _Point(NamedTuple):
@@ -88,10 +108,13 @@ def stories(
         if outcome is None:
             continue
         own = belonging(snapshot.findings, test, source, destination)
-        one_way = matrix.probes[test.probe].one_way
-        steps = _Steps((source, destination), test, outcome, own, one_way=one_way)
-        says = tuple(therefore(outcome, *names, one_way=one_way))
-        found.append(Story(test, outcome, matrix.rtt_ms(index), tuple(steps.tell()), says, own))
+        probe = matrix.probes[test.probe]
+        way = _Steps((source, destination), test, outcome, own, one_way=probe.one_way)
+        told = _in_overlay(outcome) if probe.overlay else way.tell()
+        says = therefore(outcome, *names, one_way=probe.one_way, overlay=probe.overlay)
+        more = _tunnels(matrix, source, destination) if probe.overlay else ()
+        rtt = matrix.rtt_ms(index)
+        found.append(Story(test, outcome, rtt, tuple(told), (*says, *more), own))
     return found
 
 
@@ -110,6 +133,37 @@ def belonging(
         for finding in findings
         if any(test in block.tests and holds(block) for block in finding.blocks)
     )
+
+
+def steps(
+    outcome: Outcome, test: FamilyProbe, *, one_way: bool, overlay: bool = False
+) -> tuple[Step, ...]:
+    """The way of such a cell's probes, as far as the outcome alone tells it."""
+    if overlay:
+        return tuple(_in_overlay(outcome))
+    return tuple(_Steps((0, 1), test, outcome, (), one_way=one_way).tell())
+
+
+def accusations(finding: Finding) -> Iterator[Accusation]:
+    """In the order in which they are told at the point where the node lost the probes."""
+    diagnosis = finding.diagnosis
+    if diagnosis is None:
+        return
+    for hit in diagnosis.hits:
+        if hit.rule.sure:
+            yield Accusation(hit.node, hit.leg, rule_in_words(hit.rule), hit.of_discovery)
+    if diagnosis.kernel is not None and diagnosis.kernel_node is not None:
+        yield Accusation(diagnosis.kernel_node, None, diagnosis.kernel.title, False)
+
+
+def may_be_unfound(outcome: Outcome, family: Family) -> bool:
+    """Whether such a loss may be due to a neighbour that was not discovered."""
+    return family is Family.IPV6 and bool(culprits(Kind(*outcome[:5])))
+
+
+def unfound(accusation: Accusation, place: Place) -> str:
+    """What an accusation `of_discovery` means to the pair whose source or destination it is."""
+    return f"the {place} itself drops neighbour discovery: {accusation.words}"
 
 
 class _Steps:
@@ -198,31 +252,26 @@ class _Steps:
         """The rules, or the kernel's reason, that the cell's findings name for this node."""
         node = self._pair[point.place is Place.DESTINATION]
         for finding in self._findings:
-            diagnosis = finding.diagnosis
-            if diagnosis is None:
-                continue
-            for hit in diagnosis.hits:
-                if hit.node == node and hit.rule.sure and hit.leg == point.leg:
-                    yield rule_in_words(hit.rule)
-            if diagnosis.kernel is not None and diagnosis.kernel_node == node:
-                yield diagnosis.kernel.title
+            for accusation in accusations(finding):
+                if accusation.node == node and accusation.leg in (None, point.leg):
+                    yield accusation.words
 
     def _unfound(self) -> Iterator[str]:
         """What keeps one of the two from being found by its neighbours, or from finding them."""
-        if self._test.family is not Family.IPV6 or not culprits(Kind(*self._outcome[:5])):
+        if not may_be_unfound(self._outcome, self._test.family):
             return
-        told = [f.diagnosis for f in self._findings if f.diagnosis is not None]
-        hits = (h for d in told for h in d.hits if h.of_discovery and h.rule.sure)
-        for hit in dict.fromkeys(h._replace(leg="") for h in hits):
-            if hit.node in self._pair:
-                who = "destination" if hit.node == self._pair[1] else "source"
-                rule = rule_in_words(hit.rule)
-                yield f"the {who} itself drops neighbour discovery: {rule}"
+        told = (a for finding in self._findings for a in accusations(finding) if a.of_discovery)
+        for accusation in dict.fromkeys(a._replace(leg=None) for a in told):
+            if accusation.node in self._pair:
+                is_destination = accusation.node == self._pair[1]
+                yield unfound(accusation, Place.DESTINATION if is_destination else Place.SOURCE)
 
 
 def _lost_at(outcome: Outcome) -> str | None:
     """The vantage point, or `path-forward`, `path-reply`, at which it was lost."""
     if outcome.verdict not in _BAD or outcome.leg is None or outcome.place is None:
+        return None
+    if outcome.hello is not None:  # the probes that are told here were not lost
         return None
     if outcome.place is Place.PATH:
         return f"path-{outcome.leg}"
@@ -248,3 +297,35 @@ def _loss(outcome: Outcome, way: Way | None) -> str:
     if way is not None and way.on_link:
         return f"{here}: one link, no router"
     return here
+
+
+def _in_overlay(outcome: Outcome) -> Iterator[Step]:
+    """One end tells of it: what left, and what came back."""
+    sent, received = outcome.evidence.sent, outcome.evidence.received
+    taken = "its kernel took it, by its own route to the other node's pods"
+    refused = "its kernel did not take it"
+    mark = Mark.PASSED if sent else Mark.UNKNOWN if sent is None else Mark.LOST
+    text = "not known" if sent is None else taken if sent else refused
+    yield Step(Leg.FORWARD, Place.SOURCE, "sent", sent, mark, text)
+    through = Mark.PASSED if received else Mark.UNKNOWN if sent else Mark.NOTHING
+    inside = "in the overlay, where nobody can watch"
+    yield Step(Leg.FORWARD, Place.PATH, "", None, through, inside)
+    if received is not None:
+        whole = outcome.verdict is Verdict.OPEN
+        mark = Mark.PASSED if whole else Mark.LOST if received else Mark.NOTHING
+        text = "answers came" if received else "no answer came"
+        yield Step(Leg.REPLY, Place.SOURCE, "received", received, mark, text)
+
+
+def _tunnels(matrix: Matrix, source: int, destination: int) -> Iterator[str]:
+    """What the underlay says of the tunnel that it travels in."""
+    for f, family in enumerate(matrix.families):
+        for p, probe in enumerate(matrix.probes):
+            if probe.kind not in (ProbeKind.GENEVE, ProbeKind.VXLAN):
+                continue
+            ways = ((source, destination), (destination, source))
+            known = [matrix.outcome(matrix.index(f, p, *way)) for way in ways]
+            there, back = ("not tested" if o is None else o.verdict for o in known)
+            if any(known):
+                what = f"{traffic(probe, family)} over {family.replace('ipv', 'IPv')}"
+                yield f"Its tunnel, {what}, is {there} there and {back} back."

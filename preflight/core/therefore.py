@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from preflight.core.hello import in_words
 from preflight.core.model import Cause, Leg, Outcome, Place, Verdict
 from preflight.core.verdict import meaning
 
@@ -43,14 +44,21 @@ _BETWEEN = {
 }
 
 
-def therefore(outcome: Outcome, source: str, destination: str, *, one_way: bool) -> Iterator[str]:
+def therefore(
+    outcome: Outcome, source: str, destination: str, *, one_way: bool, overlay: bool = False
+) -> Iterator[str]:
     """Sentences, from the counts to the verdict; the nodes go by name."""
     seen = outcome.evidence
+    if overlay:
+        yield from _in_overlay(outcome, destination)
+        return
     if outcome.verdict is Verdict.OPEN and seen.accepted and (one_way or seen.received):
         proof = f"{destination}'s raw socket, behind its INPUT, got all {seen.accepted}"
         if not one_way:
             proof += f", and {source}'s got all {seen.received} answers"
         yield f"{proof}: therefore it is open."
+        if outcome.hello is not None:
+            yield f"GET /hello was answered by Cilium, with {in_words(outcome.hello)}."
         return
     compared = _compared(outcome, source, destination)
     if compared:
@@ -77,3 +85,16 @@ def _compared(outcome: Outcome, source: str, destination: str) -> str | None:
         return None
     said = text.format(a=source, b=destination, before=before, behind=behind or "none")
     return f"{said}: therefore {some} is lost {where}."
+
+
+def _in_overlay(outcome: Outcome, destination: str) -> Iterator[str]:
+    """One end alone tells of it."""
+    if outcome.verdict is Verdict.OPEN:
+        what = "every echo request" if outcome.hello is None else "GET /hello"
+        yield f"{destination}'s health endpoint answered {what}: therefore the overlay is open."
+        return
+    yield from filter(None, [meaning(outcome, overlay=True)])
+    if outcome.rejected_by is not None:
+        yield f"It was {outcome.rejected_by} that said so."
+    if outcome.detail:
+        yield f"{outcome.detail[0].upper()}{outcome.detail[1:]}."

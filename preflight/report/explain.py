@@ -7,16 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from preflight.core.findings.model import Cause, Finding
-from preflight.core.groups import FamilyProbe, Kind
-from preflight.core.model import Leg, Outcome, Phase, Place, Severity, Verdict
+from preflight.core.groups import FamilyProbe
+from preflight.core.model import Phase, Place, Verdict
 from preflight.core.snapshot import Snapshot
 from preflight.core.story import Mark, Step, Story, stories
-from preflight.core.terms import listed, traffic
-from preflight.report import words
+from preflight.core.terms import listed
+from preflight.report import telling
 from preflight.report.findings import tell_finding
 from preflight.report.findings_json import values
 from preflight.report.paper import Paper
-from preflight.report.picture import SPOKEN
 from preflight.report.presentable import presentable
 from preflight.report.text import Speech
 
@@ -76,7 +75,8 @@ def _findings(snapshot: Snapshot, pair: tuple[int, int], told: Sequence[Story]) 
     return [
         f
         for f in snapshot.findings
-        if f.identifier in own or (f.cause is Cause.HAZARD and set(f.nodes) & set(pair))
+        if f.identifier in own
+        or (f.cause in (Cause.HAZARD, Cause.CONFIGURATION) and set(f.nodes) & set(pair))
     ]
 
 
@@ -112,11 +112,9 @@ def _tell(
     """One story; a brief one has its picture on a line, one of which nothing was seen has none."""
     matrix = snapshot.matrix
     probe, family = matrix.probes[story.test.probe], story.test.family
-    kind = Kind(*story.outcome[:5])
-    rejecter = words.rejecter(kind, matrix)
-    headline = "open" if _is_open(story) else words.headline(kind, rejecter)
-    what = f"{probe.name}: {traffic(probe, family)} over {SPOKEN[family]}, {probe.severity}"
-    paper.sentence((f"{what}: ", "head"), (headline, _style(story.outcome, probe.severity)))
+    headline, advice = telling.verdict(story.outcome, story.test, matrix)
+    style = telling.style(story.outcome, probe.severity)
+    paper.sentence((f"{telling.heading(probe, family)}: ", "head"), (headline, style))
     if brief:
         paper.sentence(" → ".join(_counts(story)), indent=4)
     elif any(count is not None for count in story.outcome.evidence):
@@ -126,17 +124,15 @@ def _tell(
     for sentence in story.therefore:
         paper.sentence(sentence, indent=2)
     if probe.one_way:
-        back = _names(snapshot, (pair[1], pair[0]))
-        paper.sentence((f"It has no answer: {back} is a cell of its own.", "dim"), indent=2)
+        names = (snapshot.matrix.nodes[node].name for node in pair)
+        paper.sentence((telling.no_answer(*names), "dim"), indent=2)
     if story.rtt_ms is not None:
-        paper.sentence(f"Its answers took {story.rtt_ms:.2f} ms.", indent=2)
+        paper.sentence(telling.took(f"{story.rtt_ms:.2f}"), indent=2)
     if story.findings:
         which = listed(finding.identifier for finding in story.findings)
         paper.sentence(f"See {which} below.", indent=2)
-    elif not _is_open(story):
-        advice = words.remedy(kind, traffic(probe, family), rejecter)
-        if advice:
-            paper.sentence(advice, indent=2)
+    elif advice:
+        paper.sentence(advice, indent=2)
     paper.gap()
 
 
@@ -146,28 +142,16 @@ def _counts(story: Story) -> Iterator[str]:
             yield f"{step.vantage} {'-' if step.seen is None else step.seen}"
 
 
-def _style(outcome: Outcome, severity: Severity) -> str:
-    if outcome.verdict in (Verdict.OPEN, Verdict.UNKNOWN):
-        return "good" if outcome.verdict is Verdict.OPEN else "unknown"
-    return "bad" if severity is Severity.REQUIRED else "warn"
-
-
 def _picture(paper: Paper, snapshot: Snapshot, pair: tuple[int, int], story: Story) -> None:
     """A line for each step, headed by where it is."""
     family = story.test.family
     source, destination = (snapshot.matrix.nodes[node] for node in pair)
-    heads = {
-        (Leg.FORWARD, Place.PATH): "path",
-        (Leg.REPLY, Place.PATH): "path back",
-    }
-    for leg in Leg:
-        heads[leg, Place.SOURCE] = f"{source.name}  source, {source.address_in(family)}"
-        heads[leg, Place.DESTINATION] = (
-            f"{destination.name}  destination, {destination.address_in(family)}"
-        )
     latest = ""
     for step in story.steps:
-        head = heads[step.leg, step.place]
+        head = telling.heads(step.leg, step.place)
+        if step.place is not Place.PATH:
+            node = source if step.place is Place.SOURCE else destination
+            head = f"{node.name}  {head}, {node.address_in(family)}"
         if head != latest:
             paper.sentence((head, "head"), indent=4)
         latest = head
