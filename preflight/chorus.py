@@ -13,7 +13,10 @@ Keep = Callable[[int, Mapping[str, Any]], None]
 
 
 class Chorus:
-    """A fleet's usable agents. `watch` is told the names of those that are waited for."""
+    """A fleet's usable agents. `watch` is told the names of those that are waited for.
+
+    `others` is given the events of nodes that are not among them, or not yet.
+    """
 
     def __init__(
         self,
@@ -25,6 +28,7 @@ class Chorus:
     ) -> None:
         self.alive = set(usable)
         self.lost: dict[int, Event] = {}
+        self.others: Callable[[Event], None] = lambda _: None
         self._fleet = fleet
         self._names = names
         self._stop = stop
@@ -71,9 +75,11 @@ class Chorus:
             except queue.Empty:
                 self._watch([self._names[n] for n in sorted(waiting)])
                 continue
-            if event.frame is None:
+            if event.node not in self.alive:
+                self.others(event)
+            elif event.frame is None:
                 self.lose(event)
-            elif event.frame.get("number") == number and event.node in self.alive:
+            elif event.frame.get("number") == number:
                 if event.frame["t"] == "report" and keep is not None:
                     self._keep(event.node, event.frame, keep)
                     waiting.discard(event.node)
@@ -107,7 +113,9 @@ class Chorus:
             except queue.Empty:
                 self._watch([self._names[n] for n in sorted(waiting)])
                 continue
-            if event.frame is None:
+            if event.node not in self.alive:
+                self.others(event)
+            elif event.frame is None:
                 self.lose(event)
                 if event.node in waiting:
                     failed[event.node] = event.reason or "its agent is gone"
@@ -120,6 +128,21 @@ class Chorus:
             waiting &= self.alive
         late = "interrupted" if self.interrupted else f"no answer within {limit_s:.0f} s"
         return {**dict.fromkeys(waiting, late), **failed}
+
+    def idle(self, limit_s: float) -> bool:
+        """Hear what there is to hear while nobody was asked; False once there is nothing more.
+
+        It returns after the first event, and at the latest after `limit_s`.
+        """
+        try:
+            event = self._fleet.events.get(timeout=max(limit_s, 0))
+        except queue.Empty:
+            return False
+        if event.node not in self.alive:
+            self.others(event)
+        elif event.frame is None:
+            self.lose(event)
+        return True
 
     def _keep(self, node: int, frame: Mapping[str, Any], keep: Keep) -> None:
         try:

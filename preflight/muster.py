@@ -58,7 +58,7 @@ def muster(
     for n in wanted:
         states[n] = AgentInfo(AgentState.FAILED, "interrupted before its agent had started")
     progress.phase("connecting", len(wanted))
-    fleet.start(((n, nodes[n]) for n in wanted), connector, _setup(extent, key))
+    fleet.start(((n, nodes[n]) for n in wanted), connector, setup(extent, key))
     hellos: Hellos = {}
     waiting: dict[int, float] = dict.fromkeys(wanted, time.monotonic() + _HELLO_LIMIT_S)
     while waiting and not stop.is_set():
@@ -70,7 +70,7 @@ def muster(
             waiting[event.node] = time.monotonic() + _START_LIMIT_S
             continue
         del waiting[event.node]
-        states[event.node] = info = _greet(nodes[event.node], event)
+        states[event.node] = info = greet(nodes[event.node], event)
         if info.state in usable and event.frame is not None:
             hellos[event.node] = event.frame
             progress.advance(nodes[event.node].name)
@@ -107,12 +107,13 @@ def _absent(involved: bool, options: CheckOptions) -> AgentInfo:
     return AgentInfo(AgentState.NONE, "the inventory asks for no agent there")
 
 
-def _setup(extent: Scope, key: bytes) -> Callable[[int], Mapping[str, Any]]:
+def setup(extent: Scope, key: bytes) -> Callable[[int], Mapping[str, Any]]:
+    """The first frame of each node's agent; a later one begins another round with it."""
     udp = {str(p.port): tag_offset(p) for p in extent.probes if p.protocol == "udp"}
     tcp = [p.port for p in extent.probes if p.protocol == "tcp"]
     echo = any(p.protocol == "icmp" for p in extent.probes)
 
-    def setup(number: int) -> Mapping[str, Any]:
+    def frame(number: int) -> Mapping[str, Any]:
         node = extent.nodes[number]
         own = {_FAMILIES[f]: a for f in extent.families if (a := node.address_in(f))}
         return {
@@ -120,10 +121,10 @@ def _setup(extent: Scope, key: bytes) -> Callable[[int], Mapping[str, Any]]:
             "udp": udp, "tcp": tcp, "echo": echo,
         }  # fmt: skip
 
-    return setup
+    return frame
 
 
-def _greet(node: Node, event: Event) -> AgentInfo:
+def greet(node: Node, event: Event) -> AgentInfo:
     """What a node's first event says of it."""
     frame = event.frame
     if frame is None:

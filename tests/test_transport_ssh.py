@@ -31,7 +31,7 @@ from sshd import (
 
 from preflight.core.model import AgentState, Connection, Node
 from preflight.errors import NodeError
-from preflight.transport import connectors
+from preflight.transport import connectors, sshconnector
 from preflight.transport.base import Credentials, Session, Timeouts
 from preflight.transport.command import explain_exit
 
@@ -647,6 +647,46 @@ def test_a_bastion_is_logged_in_to_once(
     for pid in children(bastion.process.pid):
         os.kill(pid, signal.SIGKILL)
     assert sessions[3].receive() == b""
+
+
+def test_a_bastion_that_broke_off_is_logged_in_to_again(
+    client: Client, start: Start, server: Sshd, key: Path, known: Callable[..., str]
+) -> None:
+    bastion = start()
+    file = known(bastion, server)
+    n1 = node(server, identity_file=str(key), known_hosts=file, proxy_jump="b1")
+    connector = client.connector(n1, config=jumps(bastion))
+    first = client.session(connector, n1)
+    assert read_until(first, b"ok\n")
+    for pid in children(bastion.process.pid):
+        os.kill(pid, signal.SIGKILL)
+    assert first.receive() == b""
+    assert read_until(client.session(connector, n1), b"ok\n")
+    assert sum("Accepted publickey" in line for line in bastion.log) == 2
+
+
+def test_a_bastion_that_refused_us_is_not_asked_again_at_once(
+    client: Client,
+    start: Start,
+    server: Sshd,
+    key: Path,
+    known: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The nodes behind it share its answer: it counts logins that fail."""
+    bastion = start(keys=[])
+    n1 = node(server, identity_file=str(key), known_hosts=known(bastion, server), proxy_jump="b1")
+    connector = client.connector(n1, config=jumps(bastion))
+
+    def refused() -> int:
+        with pytest.raises(NodeError):
+            connector.connect(n1)
+        return sum("Connection from" in line for line in bastion.log)
+
+    once = refused()
+    assert refused() == once
+    monkeypatch.setattr(sshconnector, "_BASTION_AGAIN_S", 0.0)
+    assert refused() > once
 
 
 def test_a_chain_of_bastions(

@@ -45,6 +45,7 @@ class _Link:
         self.node = node
         self.closed = False
         self._events = events
+        self._telling = threading.Lock()
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._session: Session | None = None
 
@@ -65,7 +66,7 @@ class _Link:
             return
         threading.Thread(target=self._write, args=(session,), daemon=True).start()
         self.send(first)
-        self._events.put(Event(self.number, CONNECTED))
+        self._tell(Event(self.number, CONNECTED))
         self._read(session, wire.marker(run))
 
     def _read(self, session: Session, marker: bytes) -> None:
@@ -76,7 +77,7 @@ class _Link:
                 *lines, rest = b"".join(parts).split(b"\n")
                 parts = [rest]
                 for line in lines:
-                    self._events.put(Event(self.number, _frame(line)))
+                    self._tell(Event(self.number, _frame(line)))
             if sum(map(len, parts)) > _MAX_FRAME:
                 raise NodeError(AgentState.FAILED, "the agent sent a frame of over 128 MiB")
             piece = session.receive()
@@ -126,12 +127,21 @@ class _Link:
         self._outbox.put(data)
 
     def _lose(self, state: str, reason: str) -> None:
-        if not self.closed:
-            self._events.put(Event(self.number, None, AgentState(state), reason))
+        self._tell(Event(self.number, None, AgentState(state), reason))
+
+    def _tell(self, event: Event) -> None:
+        with self._telling:  # a later link to this node may not be taken for this one
+            if not self.closed:
+                self._events.put(event)
+
+    def hush(self) -> None:
+        """Once this returns it adds no event any more."""
+        with self._telling:
+            self.closed = True
 
     def close(self) -> None:
         """End the agent: it goes when its standard input closes."""
-        self.closed = True
+        self.hush()
         self._outbox.put(None)
         if self._session is not None:
             self._session.close()
@@ -182,13 +192,13 @@ class Fleet:
     def drop(self, node: int) -> None:
         """Have no more to do with one agent. Does not wait: it may hang."""
         link = self._links[node]
-        link.closed = True
+        link.hush()
         threading.Thread(target=link.close, daemon=True).start()
 
     def close(self) -> None:
         """End all agents. Those that hang cost `_CLOSE_S` together."""
         for link in self._links.values():
-            link.closed = True
+            link.hush()
         threads = [
             threading.Thread(target=link.close, daemon=True) for link in self._links.values()
         ]

@@ -101,6 +101,10 @@ class Connection:
             f"{late}: check that sshd answers on that port and is not overloaded",
         )
 
+    def alive(self) -> bool:
+        """Whether the connection still stands, as far as is known."""
+        return bool(self._transport.is_active())
+
     def through(self, end: Endpoint) -> Wire:
         """A byte stream from here to `end`. Raises NodeError."""
         seconds = self._timeouts.connect

@@ -20,6 +20,7 @@ from preflight.transport.start import Start, new_prompt
 
 _LOGINS = 64  # side by side: more would only queue for this machine's processors
 _LOGINS_PER_BASTION = 16
+_BASTION_AGAIN_S = 20.0  # the nodes of one check share its error: no login for each of them
 _RETRY_AFTER = 0.3, 1.0  # seconds, the least and the most
 
 
@@ -114,14 +115,17 @@ class SshConnector:
     def _bastion(self, chain: tuple[Endpoint, ...]) -> "_Bastion":
         """The last bastion of `chain`, logged in to by whoever comes first."""
         with self._lock:
-            first = chain not in self._bastions
-            bastion = self._bastions.setdefault(chain, _Bastion())
+            bastion = self._bastions.get(chain)
+            first = bastion is None or bastion.over()
+            if bastion is None or first:
+                bastion = self._bastions[chain] = _Bastion()
         if first:
             try:
                 bastion.connection = self._enter(chain)
             except NodeError as exc:
                 bastion.error = exc
             finally:
+                bastion.done = time.monotonic()
                 bastion.ready.set()
         bastion.ready.wait()
         if bastion.error is not None:
@@ -172,7 +176,16 @@ class _Bastion:
         self.ready = threading.Event()
         self.connection: Connection | None = None
         self.error: NodeError | None = None
+        self.done = 0.0  # when it was ready
         self.slots = threading.Semaphore(_LOGINS_PER_BASTION)
+
+    def over(self) -> bool:
+        """Whether somebody may try again: it broke off, or could not be entered some time ago."""
+        if not self.ready.is_set():
+            return False
+        if self.connection is not None:
+            return not self.connection.alive()
+        return time.monotonic() - self.done > _BASTION_AGAIN_S
 
     def through(self, end: Endpoint) -> Wire:
         """A byte stream from the bastion to `end`. Raises NodeError."""
