@@ -13,7 +13,9 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+
+from helloserver import cilium, serving
 
 from preflight.agent.packets import checksum
 from preflight.core.model import HEALTH
@@ -29,14 +31,8 @@ Packet = tuple[bytes, int]  # from the network header on; PACKET_HOST, PACKET_OU
 
 @contextmanager
 def listening(lab: Lab, *where: str, port: int = HEALTH.port or 0) -> Iterator[None]:
-    """A TCP server on every address of these nodes; it never accepts, the kernel answers."""
-
-    def serve() -> socket.socket:
-        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
-
-    with ExitStack() as stack:
-        for name in where:
-            stack.enter_context(lab.call(name, serve))
+    """Whoever serves Cilium's health port, on every address of these nodes."""
+    with serving(lab, dict.fromkeys(where, cilium), port):
         yield
 
 

@@ -1,0 +1,1 @@
+"""Several snapshots of one fleet as one: rows that were measured on separate machines."""
