@@ -257,7 +257,7 @@ def test_an_address_that_yaml_takes_for_a_number(file: Path) -> None:
         ("become: yes", 'become: "yes" is not known; write "sudo", or null for none'),
         ("become: doas", 'become: "doas" is not known'),
         ("connection: paramiko", 'connection: "paramiko" is not known; write one of: ssh, local,'),
-        ("connection: null", "connection: has no value; write ssh, local, none"),
+        ("connection: null", "connection: has no value; write ssh, local, kubernetes, none"),
         ("python: python3", 'python: "python3" is not an absolute path'),
         ("python: 3.11", 'python: "3.11" is not an absolute path'),
         ("python: '/usr/bin/python3\\n'", None),

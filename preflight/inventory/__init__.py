@@ -1,6 +1,6 @@
 """Who the nodes are: the inventory file, read and checked. Nothing here touches the network."""
 
 from preflight.inventory.advice import pair_counts, warnings
-from preflight.inventory.build import load
+from preflight.inventory.forms import Form, KubeconfigError, load
 
-__all__ = ["load", "pair_counts", "warnings"]
+__all__ = ["Form", "KubeconfigError", "load", "pair_counts", "warnings"]

@@ -1,6 +1,5 @@
-"""From the file's tree to the inventory: inheritance, and what must differ between nodes."""
+"""From the native form's tree to the inventory: inheritance, and what must differ between nodes."""
 
-import os
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -42,23 +41,22 @@ class _Shared:
     python: str | None = None
 
 
-def load(path: str | os.PathLike[str]) -> Inventory:
-    """The inventory in the file at `path`.
+def native(root: Value, file: str, problems: Problems) -> Inventory:
+    """The inventory in the native form.
 
     Raises FileError; its text has one line for each problem: file, line, key, what to write.
     """
-    file = os.fspath(path)
-    root = document.read(file)
-    problems = Problems(file)
     nodes: list[Node] = []
     probes: tuple[Probe, ...] = ()
+    listed = False
     top = section(root, "", problems, _FILE_KEYS, wanted='a mapping that begins with "nodes:"')
     if top is not None:
-        probes = read_probes(top.value("probes"), problems)
         shared = _read_defaults(top.value("defaults"), problems)
         nodes = _read_nodes(top, shared)
+        listed = top.value("probes") is not None
+        probes = read_probes(top.value("probes"), problems, nodes)
     problems.raise_any()
-    return Inventory(file, tuple(nodes), probes)
+    return Inventory(file, tuple(nodes), probes, listed)
 
 
 def _read_defaults(value: Value | None, problems: Problems) -> _Shared:

@@ -6,16 +6,17 @@ small file into one that never ends.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from preflight.errors import FileError
 from preflight.inventory.problems import Problems, printable
 
+_T = TypeVar("_T")
 _MOST_BYTES = 16 * 2**20
 _MOST_VALUES = 1_000_000  # 5,000 nodes with 50 keys each are half of it; aliases count as copies
 _MOST_LEVELS = 30
@@ -101,14 +102,28 @@ Value = Scalar | Sequence | Mapping | Unusable
 def read(path: str) -> Value:
     """The whole file as one value. Raises FileError where it is not one readable YAML document."""
     problems = Problems(path)
-    text = _text(path, problems)
+    return parse(text_of(path, problems), problems)
+
+
+def read_all(path: str, what: str) -> list[Value]:
+    """The documents of a file, which is to be a `what`. Raises FileError as `read` does."""
+    problems = Problems(path)
+    return _checked(text_of(path, problems, what), problems, _Composer.documents)
+
+
+def parse(text: str, problems: Problems) -> Value:
+    """`text` as one value. Raises FileError where it is not one YAML document."""
+    return _checked(text, problems, _Composer.document)
+
+
+def _checked(text: str, problems: Problems, read_it: "Callable[[_Composer], _T]") -> _T:
     forbidden = _FORBIDDEN.search(text)
     if forbidden:
         line = len(_BREAK.findall(text, 0, forbidden.start())) + 1
         char = f"U+{ord(forbidden[0]):04X}"
         raise problems.fatal(f"the control character {char} does not belong in a text file", line)
     try:
-        return _parse(text, problems)
+        return _composed(text, problems, read_it)
     except yaml.MarkedYAMLError as exc:
         raise _syntax_error(exc, text, problems) from exc
     except yaml.YAMLError as exc:
@@ -117,22 +132,23 @@ def read(path: str) -> Value:
         raise problems.fatal("not valid YAML: an escape that stands for no character") from exc
 
 
-def _parse(text: str, problems: Problems) -> Value:
+def _composed(text: str, problems: Problems, read_it: "Callable[[_Composer], _T]") -> _T:
     loader = _LOADER(text)
     try:
-        return _Composer(loader, problems).document()
+        return read_it(_Composer(loader, problems))
     finally:
         loader.dispose()
 
 
-def _text(path: str, problems: Problems) -> str:
+def text_of(path: str, problems: Problems, what: str = "inventory") -> str:
+    """What is in a file that is to be a `what`. Raises FileError where it is no readable text."""
     try:
         with open(path, "rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except FileNotFoundError as exc:
         raise problems.fatal("there is no such file") from exc
     except IsADirectoryError as exc:
-        raise problems.fatal("is a directory; name the inventory file in it") from exc
+        raise problems.fatal(f"is a directory; name the {what} file in it") from exc
     except OSError as exc:
         raise problems.fatal(f"cannot be read: {exc.strerror or exc}") from exc
     except ValueError as exc:  # a NUL in the path
@@ -169,6 +185,18 @@ class _Composer:
                 'a second document begins here; remove the "---"', _line(event)
             )
         return value
+
+    def documents(self) -> list[Value]:
+        """Every document; those without a value are left out."""
+        found: list[Value] = []
+        self._next()  # stream start
+        while not isinstance(self._next(), yaml.StreamEndEvent):
+            self._anchors.clear()  # they hold within a document
+            value = self._value(self._next(), 0)
+            if not (isinstance(value, Scalar) and value.kind is Kind.NULL):
+                found.append(value)
+            self._next()  # document end
+        return found
 
     def _next(self) -> Any:
         return self._loader.get_event()

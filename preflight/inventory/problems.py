@@ -12,20 +12,24 @@ class Problems:
     """What is wrong with one file, each with its line and key."""
 
     def __init__(self, file: str) -> None:
-        self._file = printable(file) or '""'
+        self.file = printable(file) or '""'
         self._found: list[tuple[int, str]] = []
 
-    def add(self, line: int, key: str, message: str) -> None:
-        """Note one problem: `key` is the path to it, as in `nodes[2].address`."""
-        self._found.append((line, f"{self._file}:{line}: {key}: {message}"))
+    def add(self, line: int, key: str, message: str, file: str = "") -> None:
+        """Note one problem: `key` is the path to it, as in `nodes[2].address`.
+
+        `file` is where it stands, if that is another file, which this one brings with it.
+        """
+        where = printable(file) or self.file
+        self._found.append((line, f"{where}:{line}: {printable(key)}: {printable(message)}"))
         if len(self._found) == _MOST_PROBLEMS:
-            last = f"{self._file}: more than {_MOST_PROBLEMS:,} problems; the rest is not told"
+            last = f"{self.file}: more than {_MOST_PROBLEMS:,} problems; the rest is not told"
             self._found.append((sys.maxsize, last))
             self.raise_any()
 
     def fatal(self, message: str, line: int | None = None) -> FileError:
         """The error for a file that cannot be read any further."""
-        where = self._file if line is None else f"{self._file}:{line}"
+        where = self.file if line is None else f"{self.file}:{line}"
         return FileError(f"{where}: {printable(' '.join(message.split()))}")
 
     def raise_any(self) -> None:

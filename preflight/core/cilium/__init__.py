@@ -1,0 +1,1 @@
+"""What of Cilium itself matters to the nodes' network: its configuration, and what it needs."""
