@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from inprocess import cli  # noqa: F401
+from kubeapi.fixtures import emulator, kube, raw  # noqa: F401
 from labs import LAB_DIRECTORY, PREFIX, neighbour_limits, remains
 
 if TYPE_CHECKING:

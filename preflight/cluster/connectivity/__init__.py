@@ -1,0 +1,1 @@
+"""The steps of a connectivity check: look, make, follow, and say what it means."""
