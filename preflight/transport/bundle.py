@@ -39,6 +39,9 @@ _FIRST = (
     "preflight.agent.main",
 )
 _TAPS = ("preflight.agent.taps",)
+_HELLO = ("preflight.agent.hello",)
+_EAR = ("preflight.agent.taps", "preflight.agent.ear")
+_OVERLAY = ("preflight.agent.hello", "preflight.agent.overlay")
 _DEEP = (
     "preflight.agent.taps",
     "preflight.agent.firewall",
@@ -188,6 +191,21 @@ def bootstrap(run: str) -> bytes:
 def taps() -> dict[str, object]:
     """The frame that brings what only looks with taps need."""
     return {"t": "load", "modules": modules(_TAPS)}
+
+
+def hello() -> dict[str, object]:
+    """The frame that brings what `get` frames need."""
+    return {"t": "load", "modules": modules(_HELLO)}
+
+
+def ear() -> dict[str, object]:
+    """The frame that brings what `ear` frames need, the taps included."""
+    return {"t": "load", "modules": modules(_EAR)}
+
+
+def overlay() -> dict[str, object]:
+    """The frame that brings what `echo` and `sums` frames need, and `get` frames."""
+    return {"t": "load", "modules": modules(_OVERLAY)}
 
 
 def deep() -> dict[str, object]:
