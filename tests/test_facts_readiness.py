@@ -128,6 +128,19 @@ def test_a_kernel_tunnel_on_the_tunnel_port() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [("flannel.1", True, True), ("genev_sys_6081", True, True), ("vxlan0", True, False)],
+)
+def test_after_the_installation_a_nameless_tunnel_may_be_ciliums(
+    name: str, before: bool, after: bool
+) -> None:
+    owned = socket(pid=None, process=None)
+    told = three(sockets=[owned], links=links(tunnel(name)))
+    for phase, wanted in ((Phase.BEFORE, before), (Phase.AFTER, after)):
+        assert (K.TUNNEL_PORT in keys(found(told, phase=phase))) is wanted
+
+
+@pytest.mark.parametrize(
     "facts",
     [
         {"sockets": [socket(process="cilium-agent")]},

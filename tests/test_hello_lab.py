@@ -286,3 +286,28 @@ def test_the_command_tells_it_in_the_table_the_json_and_the_story(
     text = " ".join(story.stdout.split())
     assert "closed, something other than Cilium serves the port" in text
     assert "asked by its own node: the same" in text
+
+
+HOLDER = """
+import socket, sys
+one = socket.socket(type=socket.SOCK_DGRAM)
+one.bind(("", 6081))
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_program_in_the_tunnels_place_is_told_of_and_the_tunnel_is_not(lab4: Lab) -> None:
+    """Its socket takes in what the tunnel would throw away, so that no cell tells."""
+    pipe = subprocess.PIPE
+    with (
+        serving(lab4, everywhere()),
+        tunnels(lab4, 6081, "n1", "n2", "n4"),
+        lab4.popen("n3", sys.executable, "-c", HOLDER, stdin=pipe, stdout=pipe) as holder,
+    ):
+        holder.stdout.readline()
+        snapshot = check(lab4, AFTER)
+        holder.communicate(timeout=10)
+    (finding,) = [f for f in snapshot.findings if not f.cells]
+    assert "UDP 6081 is held by python" in finding.title
+    assert [snapshot.matrix.nodes[n].name for n in finding.nodes] == ["n3"]

@@ -30,7 +30,7 @@ _FILES = (
     ("Weave Net", "weave"),
     ("kube-router", "kuberouter"),
 )
-_CILIUM = "Cilium"
+NETWORK = "Cilium"
 
 
 def other_network(situation: Situation) -> Iterator[Risk]:
@@ -44,14 +44,14 @@ def other_network(situation: Situation) -> Iterator[Risk]:
         )
         for n, facts in situation.known()
         for name, evidence in _found(facts).items()
-        if name != _CILIUM or situation.phase is Phase.BEFORE
+        if name != NETWORK or situation.phase is Phase.BEFORE
     )
     source = "Cilium's system requirements and migration guide"
     yield from gather(situation, RiskKey.LEFTOVERS, Severity.RECOMMENDED, source, cases)
 
 
 def _title(name: str) -> str:
-    if name == _CILIUM:
+    if name == NETWORK:
         return f"Cilium is, or was, on {WHO} already."
     return f"{name}, another pod network, is or was on {WHO}."
 
@@ -80,7 +80,7 @@ def devices_of(facts: NodeFacts) -> dict[str, list[Link]]:
 
 
 def _advice(name: str, facts: NodeFacts, phase: Phase) -> str:
-    if name == _CILIUM:
+    if name == NETWORK:
         return "If it is in use, check with --phase after; else remove it as it was installed."
     when = "before Cilium is installed" if phase is Phase.BEFORE else "now that Cilium is there"
     devices = [d.name for d in devices_of(facts).get(name, ()) if d.name != "tunl0"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address
 
+from preflight.core.facts.leftovers import NETWORK, devices_of
 from preflight.core.facts.model import Link, NodeFacts, Socket
 from preflight.core.facts.risk import WHO, Case, Risk, RiskKey, Situation, gather
 from preflight.core.model import Phase, ProbeKind, Protocol, Severity
@@ -56,6 +57,8 @@ def _case(node: int, facts: NodeFacts, protocol: Protocol, port: int, phase: Pha
     device = tunnel_of(facts, port) if protocol is Protocol.UDP and held else None
     if device is None or device.name.startswith(_CILIUM):
         return None  # free, Cilium's own, or nobody knows whose
+    if phase is Phase.AFTER and not _of_another(facts, device):
+        return None  # a name alone proves nothing against what is there to be Cilium's
     ovs = ", which Open vSwitch makes" if device.name.startswith(_OVS_PREFIXES) else ""
     return Case(
         node,
@@ -64,6 +67,12 @@ def _case(node: int, facts: NodeFacts, protocol: Protocol, port: int, phase: Pha
         advice=f"Remove whoever made {device.name}, or give Cilium another port (Helm value "
         f"tunnelPort) and open that one in the firewalls.",
     )
+
+
+def _of_another(facts: NodeFacts, device: Link) -> bool:
+    """Its name is one that only another network's devices have."""
+    others = (found for name, found in devices_of(facts).items() if name != NETWORK)
+    return device.name.startswith(_OVS_PREFIXES) or any(device in found for found in others)
 
 
 def _process(node: int, what: str, verb: str, sockets: list[Socket]) -> Case:
