@@ -15,8 +15,16 @@ from preflight.core.diagnosis.sizes import SizeSearch
 from preflight.core.diagnosis.trial import Form, Observed, Purpose, Shot, Trial, observe
 from preflight.core.facts.risk import Risk
 from preflight.core.findings.build import Astray, findings
-from preflight.core.findings.hazards import Sources, from_risks, numbered, translated
+from preflight.core.findings.hazards import (
+    Sources,
+    from_remarks,
+    from_risks,
+    numbered,
+    translated,
+)
 from preflight.core.findings.model import Finding
+from preflight.core.findings.overlay_words import Context
+from preflight.core.findings.served import heard_from
 from preflight.core.findings.shapes import Shapes
 from preflight.core.findings.split import Atom, Looked, atoms
 from preflight.core.findings.unfound import one_node_each
@@ -48,6 +56,7 @@ _WAIT_AGAIN_S = 1.0  # neighbours are asked for once a second
 _GRACE_S = 5.0
 _BUDGET_S = 4.0  # no round begins after that
 _CONSIDERED = 16  # sources, and destinations of each, for a sample
+_MORE = 2  # samples of a group, for ends that no other sample has
 _CLEAR = (Cause.NO_ROUTE, Cause.NO_NEIGHBOUR)  # whatever the probe
 _ALIENS = 4
 _SMALLEST = {Family.IPV4: 100, Family.IPV6: 1280}
@@ -87,7 +96,9 @@ def samples(matrix: Matrix, groups: Sequence[Group], usable: set[int]) -> list[t
         (atom.rank, position, atom)
         for position, group in enumerate(groups)
         if group.kind.verdict in (Verdict.BLOCKED, Verdict.LOSSY)
+        and group.kind.cause is not Cause.DATA  # a look sends SYNs, and they pass
         for atom in atoms(shapes, group)
+        if not matrix.probes[atom.test.probe].overlay  # nobody can watch there
         if atom.rank == 0 or group.kind.cause not in _CLEAR
     ]
 
@@ -106,7 +117,60 @@ def samples(matrix: Matrix, groups: Sequence[Group], usable: set[int]) -> list[t
         for atom in one_node_each(group):
             if not any(sample.of(atom) for sample in own):
                 choose(position, atom)
+    chosen += _further(shapes, groups, chosen, usable)
     return chosen
+
+
+def _further(
+    shapes: Shapes, groups: Sequence[Group], chosen: Sequence[tuple[int, Sample]], usable: set[int]
+) -> list[tuple[int, Sample]]:
+    """As many more as there is room for, each from a source or to a destination that its group has
+    no sample of: one rule may be for one sender, one path narrower than another.
+    """
+    # What rejects may do so only so often, and drops the rest: the fewer ask it, the better.
+    rejected = any(group.kind.cause is Cause.REJECTED for group in groups)
+    asked: dict[int, list[Sample]] = {}
+    for position, sample in chosen:
+        kind = groups[position].kind
+        if _may_differ(kind) and not (rejected and kind.place is Place.PATH):
+            asked.setdefault(position, []).append(sample)
+    more: list[tuple[int, Sample]] = []
+    for _ in range(_MORE):
+        for position, own in asked.items():
+            if len(chosen) + len(more) >= SAMPLES:
+                return more
+            found = _other(shapes, groups[position], own, usable)
+            if found is not None:
+                own.append(found)
+                more.append((position, found))
+    return more
+
+
+def _may_differ(kind: Kind) -> bool:
+    """Whether more packets do not spoil what is to be found out: a limiter counts them all."""
+    if kind.cause is Cause.SIZE:
+        return True
+    return kind.verdict is Verdict.BLOCKED and kind.cause is Cause.DROPPED
+
+
+def _other(shapes: Shapes, group: Group, own: Sequence[Sample], usable: set[int]) -> Sample | None:
+    """A pair of the same test as the first sample, with an end that none of them has."""
+    test = own[0]
+    ends = {(0, s.source) for s in own} | {(1, s.destination) for s in own}
+    busy = Counter(sample.source for sample in own)
+    # A router tells one sender only so often that a TTL has run out.
+    routed = group.kind.place is Place.PATH and group.kind.cause is not Cause.SIZE
+    pairs = [
+        (source, destination)
+        for source, row in shapes.rows(group).items()
+        if source in usable
+        for destination in islice(members(row), _CONSIDERED)
+        if (0, source) not in ends or ((1, destination) not in ends and not routed)
+    ][: _CONSIDERED**2]
+    if not pairs or group.tests[0] != (test.probe, test.family):
+        return None
+    fresh = min(pairs, key=lambda p: (busy[p[0]], ((0, p[0]) in ends) + ((1, p[1]) in ends)))
+    return Sample(*fresh, test.probe, test.family, group.kind)
 
 
 def _pairs(shapes: Shapes, group: Group, atom: Atom) -> list[tuple[int, int]]:
@@ -133,12 +197,14 @@ class Ground(NamedTuple):
     mtus: Mapping[tuple[int, Family], int]  # of the nodes' devices
     suspects: Sequence[int]  # nodes whose first words give cause to ask for facts
     ports: Ports  # the looks' UDP source ports
+    context: Context | None = None  # what is known of the overlay
 
-    def risks(self) -> list[Risk]:
-        """What the facts of the suspects say."""
-        if not self.suspects or self.chorus.interrupted:
+    def risks(self, matrix: Matrix) -> list[Risk]:
+        """What the facts of the suspects say, beyond what its cells do."""
+        if not (self.suspects or self.options.known_before) or self.chorus.interrupted:
             return []
-        return ask(self.chorus, self.scope, self.options, self.suspects)
+        heard = heard_from(matrix) if self.options.phase is Phase.AFTER else ()
+        return ask(self.chorus, self.scope, self.options, self.suspects, heard)
 
     def examiner(self) -> "Examiner":
         """Who makes closer looks here."""
@@ -184,9 +250,10 @@ def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
             test = FamilyProbe(sample.probe, sample.family)
             look = Looked(sample.source, sample.destination, diagnosis, test)
             looks.setdefault(position, []).append(look)
-    found_out = findings(matrix, bad, looks, ground.astray, ground.mtus)
+    found_out = findings(matrix, bad, looks, ground.astray, ground.mtus, ground.context)
     hazards = [
-        *from_risks(matrix, ground.risks(), found_out),
+        *from_remarks(matrix, ground.options.remarks),
+        *from_risks(matrix, ground.risks(matrix), found_out),
         *translated(matrix, ground.sources, seen_from),
     ]
     return numbered(found_out, hazards)

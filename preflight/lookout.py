@@ -131,6 +131,18 @@ class Lookout:
                 }
         return frames
 
+    def alone(self, plan: LookPlan, node: int, at: float) -> dict[str, Any]:
+        """The frame for a node of which the others have agents that are not ours; see `meeting`."""
+        cells = [
+            {**self._cell(cell), "out": list(cell.pairs[node]), "in": back}
+            for cell in plan.cells
+            for back in [[s for s, row in enumerate(cell.pairs) if node in row]]
+        ]
+        return {
+            "t": "look", "number": plan.number, "rate": plan.rate, "taps": True, "settle": False,
+            "at": at, "cells": cells,
+        }  # fmt: skip
+
     def _cell(self, cell: CellPlan) -> dict[str, Any]:
         probe = self._scope.probes[cell.probe]
         plain = self._templates()[cell.probe, cell.family, False]
@@ -143,6 +155,7 @@ class Lookout:
             "full": cell.volley.full,
             "flows": cell.volley.flows,
             "gap": cell.volley.gap_s,
+            "ports": probe.source_ports,
             "template": plain,
             "harmless": self._templates()[cell.probe, cell.family, True],
             "inert": self.inert[cell.probe],

@@ -85,9 +85,7 @@ def read_spec(path: Path | None) -> ClusterSpec | None:
     return load_spec(path)
 
 
-def read_cluster(
-    access: Access, *, need_nodes: bool, need_overlay: bool = False
-) -> ClusterFacts:
+def read_cluster(access: Access, *, need_nodes: bool, need_overlay: bool = False) -> ClusterFacts:
     """What the cluster says of itself."""
     from preflight.cluster.api import connect
     from preflight.cluster.facts import read

@@ -1,35 +1,34 @@
 """The whole check on one page: inventory -> fleet -> looks -> verdicts -> snapshot."""
 
-import secrets
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from preflight.agent.packets import udp_ports
-from preflight.chorus import Chorus
 from preflight.core.matrix import Matrix
-from preflight.core.model import AgentInfo, Family, Inventory, Node, Phase, Verdict
+from preflight.core.model import Family, Inventory, Node, Phase, Verdict
 from preflight.core.notes import notes
 from preflight.core.options import CheckOptions
-from preflight.core.scope import Scope, scope
+from preflight.core.plan import FlowBudget
+from preflight.core.scope import scope
 from preflight.core.snapshot import Snapshot
-from preflight.interrupt import interruptible
+from preflight.crew import Crew, crewed
 from preflight.lookout import Lookout
-from preflight.muster import Progress, muster
+from preflight.muster import Progress
 from preflight.readiness import causes, warnings
 from preflight.survey import Survey
 from preflight.transport.base import Connector
-from preflight.transport.fleet import Event, Fleet
 
 if TYPE_CHECKING:
     from preflight.core.findings.model import Finding
+    from preflight.core.findings.overlay_words import Context
+    from preflight.core.options import Meeting
     from preflight.diagnose import Ground
+    from preflight.overlay import Crossed
 
     Closer = Callable[[Matrix, Ground], Sequence[Finding]]
-
-_WAKE = -1
 
 
 def check(
@@ -45,63 +44,130 @@ def check(
     """
     extent = scope(inventory, options)
     started, clock = _now(), time.monotonic()
-    run, key = secrets.token_hex(8), secrets.token_bytes(32)
-    fleet = Fleet(run)
-    templates = _Templates(extent)
-    with interruptible(lambda: fleet.events.put(Event(_WAKE, None))) as stop:
-        try:
-            states, hellos = muster(extent, options, fleet, key, connector, progress, stop)
-            connected = time.monotonic()
-            names = [node.name for node in extent.nodes]
-            chorus = Chorus(fleet, names, hellos, stop, lambda who: progress.waiting(list(who)))
-            after = options.phase is Phase.AFTER
-            lookout = Lookout(extent, chorus, hellos, templates, after=after)
-            for warning in warnings(extent, hellos):
-                progress.note(warning)
-            survey = Survey(
-                extent, options, hellos, lookout, lambda text: progress.phase(text, 0), stop.wait
-            )
-            matrix = survey.run()
-            probed = time.monotonic()
-            found: Sequence[Finding] = ()
-            bad = any(outcome.verdict is not Verdict.OPEN for outcome in matrix.outcomes())
-            suspects = causes(extent, options, hellos)
-            if bad or survey.sources or suspects or closer is not None:
-                from preflight.diagnose import Ground, diagnose
+    with crewed(extent, options, connector, progress) as crew:
+        crew.muster()
+        connected = time.monotonic()
+        snapshot = measure(crew, closer)
+    timings = {
+        "connect_s": round(connected - clock, 3),
+        **snapshot.timings,
+        "total_s": round(time.monotonic() - clock, 3),
+    }
+    return replace(
+        snapshot,
+        started=started,
+        finished=_now(),
+        timings=timings,
+        interrupted=crew.stop.is_set(),
+    )
 
-                ground = Ground(
-                    extent, options, chorus, lookout.inert, run, progress, survey.sources,
-                    {node: {s[:2] for s in some} for node, (_, some) in survey.strays.items()},
-                    {(n, f): h["mtu"].get(f[-1], 0) for n, h in hellos.items() for f in Family},
-                    sorted(hellos) if bad else suspects,
-                    lambda probe, family, pair: udp_ports(
-                        key, int(family[-1]), probe, pair, extent.ports
-                    ),
-                )  # fmt: skip
-                found = (closer or diagnose)(matrix, ground)
-            diagnosed = time.monotonic()
-        finally:
-            fleet.close()
-        interrupted = stop.is_set()
-    for node, event in chorus.lost.items():
-        states[node] = AgentInfo(
-            event.state, event.reason, states[node].python, states[node].kernel
-        )
+
+def measure(
+    crew: Crew, closer: "Closer | None" = None, budget: FlowBudget | None = None
+) -> Snapshot:
+    """One round with a crew that is there: every cell decided, what is not open explained.
+
+    `budget` is what rounds share; `closer` is as for `check`.
+    """
+    extent, options, chorus, hellos = crew.extent, crew.options, crew.chorus, crew.hellos
+    started, clock = _now(), time.monotonic()
+    after = options.phase is Phase.AFTER
+    budget = budget or FlowBudget(options.max_flows)
+    lookout = Lookout(extent, chorus, hellos, crew.templates, after=after)
+    for warning in warnings(extent, hellos):
+        crew.progress.note(warning)
+    if options.meeting is not None:
+        return _met(crew, lookout, options.meeting)
+    survey = Survey(
+        extent, options, hellos, lookout, lambda text: crew.progress.phase(text, 0),
+        crew.stop.wait, budget=budget,
+    )  # fmt: skip
+    matrix = survey.run()
+    heard: list[str] = []
+    if after:
+        from preflight.hello import greet
+
+        heard = greet(crew, matrix, budget)
+    crossed = None
+    if any(probe.overlay for probe in extent.probes):
+        from preflight.overlay import cross
+
+        crossed = cross(crew, matrix, budget)
+        heard += crossed.notes
+    probed = time.monotonic()
+    found: Sequence[Finding] = ()
+    bad = any(outcome.verdict is not Verdict.OPEN for outcome in matrix.outcomes())
+    suspects = causes(extent, options, hellos)
+    if bad or survey.sources or suspects or options.known_before or closer is not None:
+        from preflight.diagnose import Ground, diagnose
+
+        ground = Ground(
+            extent, options, chorus, lookout.inert, crew.run, crew.progress, survey.sources,
+            {node: {s[:2] for s in some} for node, (_, some) in survey.strays.items()},
+            {(n, f): h["mtu"].get(f[-1], 0) for n, h in hellos.items() for f in Family},
+            sorted(hellos) if bad else suspects,
+            lambda probe, family, pair: udp_ports(
+                crew.key, int(family[-1]), probe, pair, extent.ports,
+                extent.probes[probe].source_ports,
+            ),
+            _context(crew, crossed),
+        )  # fmt: skip
+        found = (closer or diagnose)(matrix, ground)
     return Snapshot(
         phase=options.phase,
         started=started,
         finished=_now(),
         matrix=matrix,
-        agents=states,
+        agents=crew.agents(),
         timings={
-            "connect_s": round(connected - clock, 3),
-            "probe_s": round(probed - connected, 3),
-            "diagnose_s": round(diagnosed - probed, 3),
+            "probe_s": round(probed - clock, 3),
+            "diagnose_s": round(time.monotonic() - probed, 3),
             "total_s": round(time.monotonic() - clock, 3),
         },
-        notes=notes(extent, lookout.inert, hellos, survey.slow, _in_words(survey.strays)),
-        interrupted=interrupted,
+        notes=[
+            *notes(extent, lookout.inert, hellos, survey.slow, _in_words(survey.strays)),
+            *heard,
+            *options.notes,
+        ],
+        interrupted=chorus.interrupted,
         findings=found,
+    )
+
+
+def _context(crew: Crew, crossed: "Crossed | None") -> "Context | None":
+    """What is known of the overlay beside its cells."""
+    if crossed is None:
+        return None
+    from preflight.core.findings.overlay_words import Context
+
+    drivers = {node: tuple(hello.get("drivers", ())) for node, hello in crew.hellos.items()}
+    return Context(crew.options.overlay, crossed.checksums, drivers)
+
+
+def _met(crew: Crew, lookout: Lookout, meeting: "Meeting") -> Snapshot:
+    """What one node brings back from a meeting, before anybody joins it with the others'."""
+    from preflight.core.findings.build import findings
+    from preflight.core.groups import groups
+    from preflight.core.meeting import NOTE
+    from preflight.meeting import meet
+
+    started, clock = _now(), time.monotonic()
+    matrix, records = meet(crew, lookout, meeting)
+    return Snapshot(
+        phase=crew.options.phase,
+        started=started,
+        finished=_now(),
+        matrix=matrix,
+        agents=crew.agents(),
+        timings={"probe_s": round(time.monotonic() - clock, 3)},
+        notes=[
+            *notes(crew.extent, lookout.inert, crew.hellos),
+            NOTE,
+            *crew.options.notes,
+        ],
+        interrupted=crew.chorus.interrupted,
+        findings=findings(matrix, groups(matrix)),
+        records=records,
     )
 
 
@@ -113,29 +179,6 @@ def _in_words(
     from preflight.craft.dissect import in_words
 
     return {node: (count, in_words(*samples[0])) for node, (count, samples) in strays.items()}
-
-
-class _Templates:
-    """The packets, crafted while the nodes are being logged in to: scapy is slow to import."""
-
-    def __init__(self, extent: Scope) -> None:
-        self._extent = extent
-        self._made: dict[tuple[int, Family, bool], dict[str, object]] = {}
-        self._thread = threading.Thread(target=self._make, daemon=True)
-        self._thread.start()
-
-    def _make(self) -> None:
-        from preflight.craft.templates import template
-
-        for number, probe in enumerate(self._extent.probes):
-            for family in self._extent.families:
-                for harmless in (False, True):
-                    made = template(probe, family, harmless=harmless)
-                    self._made[number, family, harmless] = made
-
-    def __call__(self) -> Mapping[tuple[int, Family, bool], Mapping[str, object]]:
-        self._thread.join()
-        return self._made
 
 
 def _now() -> str:

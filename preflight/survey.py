@@ -46,7 +46,10 @@ class Looker(Interface):
 
 
 class Survey:
-    """Decides the cells of one scope. `hellos` are the first words of each usable agent."""
+    """Decides the cells of one scope. `hellos` are the first words of each usable agent.
+
+    `budget` is what several surveys share.
+    """
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class Survey:
         progress: Callable[[str], None],
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
+        budget: FlowBudget | None = None,
     ) -> None:
         self.matrix = Matrix(scope.nodes, scope.probes, scope.families)
         self.sources: dict[tuple[int, str], set[int]] = {}
@@ -69,7 +73,7 @@ class Survey:
         self._progress = progress
         self._clock = clock
         self._sleep = sleep
-        self._budget = FlowBudget(options.max_flows)
+        self._budget = budget or FlowBudget(options.max_flows)
         self._numbers = iter(range(1, 0xFFFF))
         self._families = {family: f for f, family in enumerate(scope.families)}
         self._protocols = [probe.protocol for probe in scope.probes]
@@ -105,7 +109,7 @@ class Survey:
             return
         wait = min(_FIRST_WAIT_S, self._options.timeout_s)
         plan = LookPlan(next(self._numbers), cells, self._options.rate, taps=False, wait_s=wait)
-        pairs = sum(len(row) for row in cells[0].pairs)
+        pairs = max(sum(len(row) for row in cell.pairs) for cell in cells)
         among = f"{pairs:,} ordered pairs" if pairs != 1 else "one pair"
         self._progress(f"first look: {plan.packets:,} packets over {among}")
         seen = self._look(plan, plan.flows)

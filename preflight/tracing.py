@@ -28,7 +28,7 @@ class Tracing:
         wanted = {
             i: Sample(c.source, c.destination, c.probe, c.family, Kind(*c.outcome[:5]))
             for i, c in enumerate(cells)
-            if c.source in ground.chorus.alive
+            if c.source in ground.chorus.alive and not matrix.probes[c.probe].overlay
         }
         found: dict[int, Diagnosis] = {}
         if wanted and not ground.chorus.interrupted:
@@ -46,4 +46,4 @@ class Tracing:
                 if i in found and test in group.tests and cell.outcome[:4] == group.kind[:4]:
                     look = Looked(cell.source, cell.destination, found[i], FamilyProbe(*test))
                     looks.setdefault(position, []).append(look)
-        return findings(matrix, bad, looks, ground.astray, ground.mtus)
+        return findings(matrix, bad, looks, ground.astray, ground.mtus, ground.context)

@@ -178,7 +178,8 @@ class _Watch:
         crew.chorus.others = self._lobby.hear
         self._history = History()
         self._budget = FlowBudget(crew.options.max_flows)
-        first = sum(cell.flows for cell in crew.extent.cells())
+        extent = crew.extent
+        first = sum(cell.flows for cell in (*extent.cells(), *extent.overlay()))
         self._flows = min(first, crew.options.max_flows)
         self._begun = self._ended = time.monotonic()
         self._at = time.time()

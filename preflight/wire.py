@@ -6,11 +6,16 @@ speak frames: one JSON object a line, `t` naming its type.
 
     controller -> agent
     setup   run, key, me, addresses, filters, load: who the node is, what its sockets let through
-    look    number, peers, cells, templates, rate, wait, taps: what to send and what to expect
+    look    number, peers, cells, templates, rate, wait, taps, at: what to send and to expect, and
+            when, where that is not at once
     deep    number, rate, settle, trace, pcap, trials: a deep look, see below
     go      everybody is ready (looks with taps, deep looks)
     drain   everybody has sent: wait that many seconds for what is missing, then report
     facts   number, parts, peers, udp, tcp, libraries: what to tell of the node, see below
+    get     number, rate, wait, parallel, cells: real requests to make, see below
+    ear     number, ports: listen at the devices for connections to these TCP ports, from now on
+    echo    number, rate, wait, cells, addresses, token, ident, small, full: see below
+    sums    number: tell how many TCP segments had a wrong checksum
     load    modules: source text of what only later looks need
     beat    nothing but a sign of life
 
@@ -21,6 +26,10 @@ speak frames: one JSON object a line, `t` naming its type.
     report  what each vantage point saw, where that differs from what was planned; of a deep look,
             what became of each shot
     facts   number, facts, sources, unknown, cpu_us, clock: what is known of the node
+    got     number, answers: what came of the requests
+    ear     number, flows, lost: what was heard since the last ear frame, and packets missed
+    echoed  number, cells: what came of the echo requests
+    sums    number, tcp: so many so far, in all network namespaces
 
 A deep look is ordered as a look with taps is: load, deep, ready, go, sent, drain, report. Its
 number is of the looks' and no look of the run may have it. `settle` are seconds in which nothing is
@@ -77,6 +86,21 @@ has brought, where the node can run them. Its answer has each fact by its name i
 `facts`, in the shapes that `core.facts.parse` reads, and where it is from in `sources`; a fact that
 could not be read is in `unknown` instead, with the reason. `cpu_us` is what each cost, `clock` the
 node's time (seconds since the epoch) when it began and when it answered.
+
+A `get` frame's `cells` are {family, port, out}: each peer in `out` is sent `GET /hello` over a
+connection of its own, from the node's address; the node itself may be among them. At most `rate`
+are begun a second, `parallel` are open at once, and `wait` seconds are given to each. In its
+answer `answers` are [connected, end, errno, bytes, first 1,024 bytes, [[cell, peer, own port],
+...]], alike ones together, the first bytes in hexadecimal; `end` is of `core.hello.End`. An `ear`
+frame without ports ends the listening; `flows` are [the other end's address, the client's port,
+the server's, sum of `core.hello.Passed`]. With `addresses`, by family, 4 and 6, those of the run's
+nodes in their order or null, a `get` goes there instead, and the kernel picks the node's own.
+
+An `echo` frame's `cells` are {family, out}: each peer in `out`, by the frame's `addresses`, is sent
+`small` echo requests and then `full` of its route's full MTU with DF set; `token` is hexadecimal
+and in each of them, `ident` their ICMP identifier. In the answer `cells` are [cell, peer, small
+sent, full sent, small answered, full answered, errno of a send, [sender, type, code, MTU] of an
+ICMP error or null, bytes of a full-size one, least round-trip time in microseconds or null].
 
 Standard library of Python 3.6 only, and no import that the interpreter has not already made: an
 agent's start is most of what a run costs a node.

@@ -263,7 +263,7 @@ def test_the_trap_in_a_check() -> None:
     told = briefed(spec=spec_of({"hubble": {}}))
     assert ports(told.inventory.probes) == [
         "udp 8472 required", "tcp 4240 recommended", "icmp None recommended",
-        "udp 6081 recommended",
+        "udp 6081 required",
     ]  # fmt: skip
     assert [p.name for p in told.inventory.probes] == ["vxlan", "health", "echo", "geneve"]
     told = briefed(spec=spec_of({"hubble": {}}, version=(0, 22, 0)))

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from ipaddress import ip_address
 
 import pytest
 from netns import NetnsConnector
@@ -30,11 +31,10 @@ def notes() -> list[str]:
 def outcomes(lab4: Lab, notes: list[str]) -> Callable[..., list[Outcome]]:
     def probe(source: str, destination: str, *probes: str, **options: object) -> list[Outcome]:
         asked = CheckOptions(
-            family=Family.IPV4,
             sources=(source,),
             destinations=tuple(destination.split(",")),
             probes=probes,
-            **options,
+            **{"family": Family.IPV4, **options},
         )
         connector = NetnsConnector(lab4.popen)
         found = run.check(load(lab4.inventory_path), asked, lambda _node: connector, Silent())
@@ -48,8 +48,9 @@ def told(outcome: Outcome) -> tuple[str | None, ...]:
     return outcome.verdict, outcome.leg, outcome.place, outcome.cause
 
 
-def address(lab: Lab, node: str) -> str:
-    return next(a for a in lab.node(node).addresses if ":" not in a)
+def address(lab: Lab, node: str, family: Family = Family.IPV4) -> str:
+    ipv6 = family is Family.IPV6
+    return next(a for a in lab.node(node).addresses if (":" in a) is ipv6)
 
 
 def test_a_limiter_that_lets_the_first_probes_through_is_lossy(
@@ -84,7 +85,39 @@ def test_a_listener_at_another_address_serves_nobody(lab4: Lab, outcomes: Outcom
     assert told(health) == ("closed", "forward", "destination", "not-listening")
 
 
-@pytest.mark.parametrize("action", ["prohibit", "unreachable"])
+@pytest.mark.parametrize(
+    ("protocol", "probe"), [("udp dport 6081", "geneve"), ("tcp", "health"), ("icmp", "echo")]
+)
+@pytest.mark.parametrize("ipv6", [False, True])
+def test_a_routing_rule_that_leads_elsewhere_is_not_taken_for_the_way_that_was_tried(
+    lab4: Lab, outcomes: Outcomes, protocol: str, probe: str, ipv6: bool
+) -> None:
+    """A raw socket's packets take the main table's way, and arrive."""
+    node = lab4.node("n1")
+    family = Family.IPV6 if ipv6 else Family.IPV4
+    own = ip_address(address(lab4, "n1", family))
+    via, version = str(own + 100), f"-{own.version}"
+    if ipv6 and protocol == "icmp":
+        protocol = "ipv6-icmp"
+    hop = ("ip", version, "neigh", "replace", via, "lladdr", "02:00:00:00:77:77", "dev", "eth0")
+    lab4.run(node.name, *hop)
+    lab4.run(node.name, *f"ip {version} route add default via {via} table 77".split())
+    lab4.run(node.name, *f"ip {version} rule add ipproto {protocol} table 77 pref 99".split())
+    try:
+        found = outcomes("n1", "n3", "geneve", "health", "echo", family=family)
+    finally:
+        lab4.run(node.name, *f"ip {version} rule del pref 99".split())
+        lab4.run(node.name, *f"ip {version} route del default table 77".split())
+        lab4.run(node.name, *f"ip {version} neigh del {via} dev eth0".split())
+    for name, outcome in zip(("geneve", "health", "echo"), found, strict=True):
+        if name == probe:
+            assert told(outcome) == ("unknown", None, None, "not-watched")
+            assert "an ip rule for this protocol or port leads another way" in outcome.detail
+        else:
+            assert told(outcome)[0] == "open"
+
+
+@pytest.mark.parametrize("action", ["prohibit", "unreachable", "blackhole"])
 def test_a_routing_rule_for_the_port_alone(lab4: Lab, outcomes: Outcomes, action: str) -> None:
     rule = f"ipproto udp dport 6081 {action} pref 100".split()
     lab4.run("n1", "ip", "rule", "add", *rule)

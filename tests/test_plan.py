@@ -169,7 +169,7 @@ def test_a_later_look_asks_more(probe: Probe) -> None:
 )
 def test_source_ports_fit_the_budget(pairs: int, probes: list[Probe], most: int) -> None:
     """From 8 to 20 the most that leaves a fifth of it; 6 or 7 where just they spare a wave."""
-    ports = udp_ports(pairs, probes, most)
+    ports = udp_ports([(probe, pairs) for probe in probes], most)
     assert 6 <= ports <= 20
     udp = sum(probe.protocol is Protocol.UDP for probe in probes)
 

@@ -42,6 +42,11 @@ class Run:
             for family, known in addresses.items()
         }
 
+    def forget(self) -> None:
+        """Let go of the looks, which hold this run in turn."""
+        self.past.clear()
+        self.looks.clear()
+
 
 def _packed(family: int, address: str) -> bytes:
     return socket.inet_pton(socket.AF_INET if family == 4 else socket.AF_INET6, address)
@@ -60,6 +65,7 @@ class Cell:
         self.full: int = fields["full"]
         self.flows: int = fields["flows"]
         self.gap: float = fields["gap"]
+        self.within: tuple[int, int] | None = fields.get("ports")  # of UDP sources; None: any
         self.out: list[int] = fields["out"]
         self.come: list[int] = fields["in"]
         self.sends_to = set(self.out)
@@ -79,7 +85,7 @@ class Cell:
     def firsts(self, key: bytes, look: int, pair: "tuple[int, int]") -> "list[int]":
         """The source port, or ICMP sequence number, of each probe of a pair."""
         if self.protocol == UDP:
-            ports = packets.udp_ports(key, self.family, self.probe, pair, self.flows)
+            ports = packets.udp_ports(key, self.family, self.probe, pair, self.flows, self.within)
             return [ports[i % self.flows] for i in range(self.count)]
         if self.protocol == TCP:
             return packets.tcp_ports(key, look, self.family, self.probe, pair, self.count)
@@ -124,6 +130,8 @@ class Look:
         self.rate: float = frame["rate"]
         self.taps: bool = frame["taps"]
         self.settle: bool = frame["settle"]
+        self.at: float = frame.get("at", 0.0)  # a meeting's time in seconds since the epoch
+        self.heard: dict[int, float] = {}  # peer -> when its first probe came, from then on
         cells = frame["cells"]
         self.cells = [Cell(i, fields) for i, fields in enumerate(cells)]
         self.seen = {v: [0] * (len(cells) * run.peers) for v in OUT + IN + KINDS}

@@ -10,7 +10,7 @@ import errno
 import posix
 import select
 import sys
-from time import monotonic
+from time import monotonic, time
 
 from preflight import wire
 from preflight.agent import host
@@ -52,6 +52,9 @@ class Agent:
         self._setup: dict[str, Any] = {}
         self._own: dict[int, str] = {}
         self._run: Any = None
+        self._routes: Any = None
+        self._sender: Any = None
+        self._ear: Any = None
 
     def serve(self) -> None:
         """Until the controller goes."""
@@ -60,6 +63,8 @@ class Agent:
             kind = frame["t"]
             if kind == "setup":
                 self._say(self._hello(frame))
+            elif kind == "rest":
+                self._stand_down()
             elif kind == "load":
                 sys.modules["preflight.agent"].load(frame["modules"])
             elif kind == "peers":
@@ -69,6 +74,11 @@ class Agent:
                 self._look(Look(self._run, frame))
             elif kind == "deep":
                 self._deep(frame)
+            elif kind in ("get", "echo", "sums"):
+                self._say(self._real(frame))
+                self._flush()
+            elif kind == "ear":
+                self._say(self._listen(frame))
             elif kind == "facts":
                 from preflight.agent.facts.answer import answer
 
@@ -85,6 +95,7 @@ class Agent:
         self._own = {int(family): a for family, a in setup["own"].items()}
         self._offsets = {int(port): offset for port, offset in setup["udp"].items()}
         hello: dict[str, Any] = {"t": "hello", "state": "ok", "reason": None}
+        hello["number"] = setup.get("number", 0)
         hello.update(host.identity())
         try:
             self._open(setup)
@@ -110,6 +121,7 @@ class Agent:
         return hello
 
     def _open(self, setup: "dict[str, Any]") -> None:
+        self._stand_down()
         tag, ident = run_tag(self._key), run_ident(self._key)
         filters = Filters(self._offsets, setup["tcp"], setup["echo"], tag, ident)
         needed = {UDP: bool(self._offsets), TCP: bool(setup["tcp"])}
@@ -124,6 +136,20 @@ class Agent:
         self._filters = filters
         self._routes = Routes()
         self._sender = Sender(tag, ident, self._own, self._routes)
+
+    def _stand_down(self) -> None:
+        """Hold nothing of a round that is over: the next one has a key and sockets of its own."""
+        for raw in self._raw:
+            raw.close()
+        self._raw = []
+        if self._routes is not None:
+            self._routes.close()
+        if self._run is not None:
+            self._run.forget()
+        if self._ear is not None:
+            self._ear.close()
+        self._ear = None
+        self._sender = self._routes = self._run = None
 
     # --- a look
 
@@ -142,6 +168,8 @@ class Agent:
                     raw.lost()  # from between two looks: nobody probes before all are ready
                 self._say({"t": "ready", "number": look.number})
                 self._await("go")
+            if look.at:
+                self._idle(look.at - time())
             self._sender.run(look, self._idle)
             self._say({"t": "sent", "number": look.number})
             while not self._over(look):
@@ -219,13 +247,48 @@ class Agent:
             self._forget(deep.tokens)
         self._say(told)
 
-    def _forget(self, tokens: "list[bytes]") -> None:
-        """What came up in a deep look is no stray of a later look, now or late."""
+    # --- real connections
+
+    def _real(self, frame: "dict[str, Any]") -> "dict[str, Any]":
+        """What the kernel itself gets from others, and what it throws away."""
+        if frame["t"] == "sums":
+            from preflight.agent.overlay import wrong_checksums
+
+            return {"t": "sums", "number": frame["number"], "tcp": wrong_checksums()}
+        if frame["t"] == "echo":
+            from preflight.agent.overlay import Echoer
+
+            return Echoer(frame).run(self._breathe)
+        from preflight.agent.hello import Asker
+
+        addresses, own = self._run.addresses, self._own
+        if "addresses" in frame:  # from whichever of our own the kernel picks
+            addresses = {int(f): a for f, a in frame["addresses"].items()}
+            own = {4: "0.0.0.0", 6: "::"}  # noqa: S104
+        return Asker(frame, addresses, own).run(self._breathe)
+
+    def _listen(self, frame: "dict[str, Any]") -> "dict[str, Any]":
+        """Begin to listen, or tell what was heard since."""
+        from preflight.agent.ear import Ear
+
+        heard: dict[str, Any] = {"t": "ear", "number": frame["number"], "flows": [], "lost": 0}
+        if self._ear is not None:
+            heard.update(flows=self._ear.heard(), lost=self._ear.lost())
+            self._ear.close()
+        self._ear = Ear(frame["ports"]) if frame["ports"] else None
+        return heard
+
+    def _flush(self) -> None:
+        """What has come up between two looks is read away: it was nobody's probe."""
         for raw in self._raw:
             for _ in range(MAX_READ):
                 if raw.receive() is None:
                     break
             raw.lost()
+
+    def _forget(self, tokens: "list[bytes]") -> None:
+        """What came up in a deep look is no stray of a later look, now or late."""
+        self._flush()
         if self._run is not None:
             self._run.past.update(dict.fromkeys(tokens, ("", 0, 0, 0)))
 

@@ -10,6 +10,7 @@ RTM_NEWLINK, RTM_GETLINK = 16, 18
 RTM_NEWADDR, RTM_GETADDR = 20, 22
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
+RTM_NEWRULE, RTM_GETRULE = 32, 34
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_DUMP = 1, 0x300
 
@@ -80,6 +81,11 @@ class Netlink:
             if not dump:
                 return out
 
+    def rules(self, family: int) -> "list[dict[int, bytes]]":
+        """The attributes of every `ip rule` of a family: socket.AF_INET or AF_INET6."""
+        found = self.ask(RTM_GETRULE, bytes([family]) + bytes(11), dump=True)
+        return [attributes(body[12:]) for kind, body in found if kind == RTM_NEWRULE]
+
     def addresses(self) -> "dict[bytes, int]":
         """Every address of the node, packed (4 or 16 bytes), with the index of its device."""
         out = {}
@@ -90,19 +96,22 @@ class Netlink:
                 out[address] = struct.unpack_from("=I", body, 4)[0]
         return out
 
-    def route(self, destination: bytes, udp_port: int = 0) -> "tuple[int, bytes, bytes]":
+    def route(
+        self, destination: bytes, protocol: int = 0, port: int = 0
+    ) -> "tuple[int, bytes, bytes]":
         """The way to `destination`: device index, next hop, source address; packed addresses.
 
-        With `udp_port` the way of UDP to that port, which an `ip rule` may send elsewhere. Raises
-        OSError with the errno that a socket would get.
+        With `protocol` (TCP, UDP or ICMP) the way of that, and to that port, which an `ip rule` may
+        send elsewhere. Raises OSError with the errno that a socket would get.
         """
         family = socket.AF_INET if len(destination) == 4 else socket.AF_INET6
         size = len(destination)
         header = struct.pack("=BBBBBBBBI", family, size * 8, 0, 0, 0, 0, 0, 0, 0)
         wanted = _ATTRIBUTE.pack(4 + size, RTA_DST) + destination
-        if udp_port:
-            wanted += _ATTRIBUTE.pack(5, RTA_IP_PROTO) + b"\x11\0\0\0"
-            wanted += _ATTRIBUTE.pack(6, RTA_DPORT) + struct.pack("!H2x", udp_port)
+        if protocol:
+            wanted += _ATTRIBUTE.pack(5, RTA_IP_PROTO) + struct.pack("B3x", protocol)
+        if port:
+            wanted += _ATTRIBUTE.pack(6, RTA_DPORT) + struct.pack("!H2x", port)
         for kind, body in self.ask(RTM_GETROUTE, header + wanted):
             if kind == RTM_NEWROUTE:
                 found = attributes(body[12:])

@@ -68,9 +68,16 @@ def identification(ident: int, look: int) -> int:
 
 
 def udp_ports(
-    key: bytes, family: int, probe: int, pair: "tuple[int, int]", count: int
+    key: bytes,
+    family: int,
+    probe: int,
+    pair: "tuple[int, int]",
+    count: int,
+    within: "tuple[int, int] | None" = None,
 ) -> "list[int]":
     """The UDP source ports of one cell, the same in every look, so that a flow is one flow.
+
+    `within` are the lowest and the highest that the real sender uses; it may have fewer than asked.
 
     The kernel's GENEVE draws from 1 to 65535 (include/net/udp.h, udp_flow_src_port), so one of them
     is privileged and the others are spread evenly over the rest; their low bits run through every
@@ -79,6 +86,10 @@ def udp_ports(
     seed = _TOKEN_SEED.pack(_FIXED, family, probe, 0, pair[0], pair[1])
     draw = blake2b(seed, key=key).digest()
     turn = draw[0]
+    if within is not None:
+        first, span = within[0], within[1] - within[0] + 1
+        start = int.from_bytes(draw[1:3], "big")
+        return [first + (start + i * span // count + i) % span for i in range(count)]
     ports = [_LOW_PORT + (draw[1] % 16) * 16 + (turn & 15)]
     width = (_LAST_PORT - _FIRST_HIGH_PORT) // max(count - 1, 1)
     for i in range(1, count):

@@ -49,6 +49,7 @@ def report(look: "Look") -> "dict[str, object]":
         ],
         "late": sorted([cell, peer, side] for cell, peer, side in look.late),
         "strays": [look.strays, [list(sample) for sample in look.samples]],
+        "heard": [[peer, round(offset, 3)] for peer, offset in look.heard.items()],
         "sources": [[s // peers, s % peers, a] for s, a in look.sources.items()],
     }
 

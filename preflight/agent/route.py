@@ -11,8 +11,11 @@ _SIOCGIFMTU = 0x8921
 _MAX_PACKET = 65535
 
 
-# What prohibit and unreachable give; EINVAL may be an old kernel's answer to the question itself.
-_FORBIDDEN = (errno.EACCES, errno.EHOSTUNREACH, errno.ENETUNREACH)
+# What prohibit, unreachable, no route and blackhole give.
+_FORBIDDEN = (errno.EACCES, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EINVAL)
+ELSEWHERE = errno.EXDEV  # in place of an errno: it goes, but another way than a raw socket's
+_FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_DPORT_RANGE = 22, 23, 24  # linux/fib_rules.h, Linux 4.17
+_PORTS = (6, 17)  # protocols that have some
 
 
 class Route:
@@ -33,7 +36,8 @@ class Routes:
     def __init__(self) -> None:
         self._netlink = Netlink()
         self._known: dict[str, Route] = {}
-        self._refusals: dict[tuple[str, int], int] = {}
+        self._refusals: dict[tuple[str, int, int], int] = {}
+        self._by_protocol: dict[int, bool] = {}
         self._mtus: dict[int, int] = {}
         self._control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
@@ -52,20 +56,37 @@ class Routes:
             return Route(0, b"", b"", 0)
         return Route(device, gateway, source, self.mtu(device))
 
-    def refusal(self, address: str, family: int, udp_port: int) -> int:
-        """The errno with which an `ip rule` for UDP to that port forbids it; 0 for none.
+    def refusal(self, address: str, family: int, protocol: int, port: int) -> int:
+        """The errno with which an `ip rule` for that protocol and port forbids it, ELSEWHERE where
+        it sends it another way; 0 for none.
 
-        A raw socket is not routed by such rules, and Cilium's own UDP is.
+        A raw socket is not routed by such rules, and what Cilium sends is.
         """
-        key = (address, udp_port)
+        key = (address, protocol, port)
         if key not in self._refusals:
-            self._refusals[key] = 0
-            try:
-                self._netlink.route(socket.inet_pton(_domain(family), address), udp_port)
-            except OSError as error:
-                if error.errno in _FORBIDDEN:
-                    self._refusals[key] = error.errno or 0
+            found = self._divides(family) and self._refusal(address, family, protocol, port)
+            self._refusals[key] = int(found)
         return self._refusals[key]
+
+    def _refusal(self, address: str, family: int, protocol: int, port: int) -> int:
+        usual = self.to(family, address)
+        try:
+            destination = socket.inet_pton(_domain(family), address)
+            way = self._netlink.route(destination, protocol, port if protocol in _PORTS else 0)
+        except OSError as error:
+            return (error.errno or 0) if error.errno in _FORBIDDEN else 0
+        return 0 if way[:2] == (usual.device, usual.gateway) else ELSEWHERE
+
+    def _divides(self, family: int) -> bool:
+        """Whether there is any `ip rule` that goes by protocol or ports."""
+        if family not in self._by_protocol:
+            wanted = (_FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_DPORT_RANGE)
+            try:
+                rules = self._netlink.rules(_domain(family))
+            except OSError:
+                rules = []
+            self._by_protocol[family] = any(key in rule for rule in rules for key in wanted)
+        return self._by_protocol[family]
 
     def mtu(self, device: int) -> int:
         """The largest IP packet that a device takes, in bytes; 0 where it does not say."""

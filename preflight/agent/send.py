@@ -64,9 +64,10 @@ class Sender:
         self._look = look.number
         self._patience = _PATIENCE_S
         for cell in look.cells:
-            if not cell.two_way:
-                for flight in look.flights[cell.number]:
-                    flight.refused = self._routes.refusal(flight.address, cell.family, cell.port)
+            for flight in look.flights[cell.number]:
+                flight.refused = self._routes.refusal(
+                    flight.address, cell.family, cell.protocol, cell.port
+                )
         started = monotonic()
         for offset, cell, sequence in timetable(look):
             flights = look.flights[cell.number]

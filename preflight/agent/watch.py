@@ -1,5 +1,7 @@
 """What comes up from the raw sockets, matched against a look."""
 
+from time import time
+
 from preflight.agent.packets import ICMP, ICMPV6, IDENT_MASK, RST, SYN, TAG, TCP, TOKEN, UDP
 
 TYPE_CHECKING = False
@@ -69,6 +71,8 @@ class Watcher:
                 look.stray(raw.protocol, data, sender)
         elif look.sight("accepted", place):
             peer = (place >> 6) % look.run.peers
+            if look.at and peer not in look.heard:
+                look.heard[peer] = time() - look.at
             if sender != look.run.addresses[raw.family][peer]:
                 look.sources[place >> 6] = sender
 

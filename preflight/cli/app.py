@@ -7,7 +7,20 @@ import traceback
 import typer
 
 from preflight import __version__
-from preflight.cli import check, explain, inventory, lab, node, rules, trace
+from preflight.cli import (
+    check,
+    cilium,
+    diff,
+    explain,
+    inventory,
+    lab,
+    merge,
+    node,
+    rules,
+    show,
+    trace,
+    watch,
+)
 from preflight.errors import ExitCode, PreflightError
 
 app = typer.Typer(
@@ -20,11 +33,16 @@ app = typer.Typer(
     rich_markup_mode=None,  # its boxes cut long option names at 80 columns
 )
 app.command("check")(check.check)
+app.command("watch")(watch.watch_)
 app.command("trace")(trace.trace)
 app.command("node")(node.node)
+app.command("diff")(diff.diff)
+app.command("merge")(merge.merge)
+app.command("show")(show.show)
 app.command("explain")(explain.explain)
 app.command("rules")(rules.rules)
 app.add_typer(inventory.app, name="inventory")
+app.add_typer(cilium.app, name="cilium")
 app.add_typer(lab.app, name="lab")
 
 

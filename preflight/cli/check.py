@@ -6,64 +6,67 @@ from typing import Annotated
 
 import typer
 
+from preflight.cli.beginning import asked, briefing, login
 from preflight.cli.options import (
     AcceptNewHostKeys,
     AskBecomePass,
     AskPass,
+    ClusterSpecFile,
     Colour,
     ColourOption,
     ConnectTimeout,
+    Context,
+    DestinationNames,
     FamilyChoice,
     FamilyOption,
-    Format,
-    FormatOption,
-    InventoryFile,
+    InventoryOrCluster,
+    Kubeconfig,
+    LabelTerms,
     Local,
+    MaxFlows,
+    Meet,
+    MeetKey,
     PhaseOption,
     ProbeNames,
+    ProfileOption,
     Quiet,
+    Rate,
+    ReportFormatOption,
+    SourceNames,
     Strict,
     Timeout,
-    credentials,
+    meeting,
 )
+from preflight.cli.pods import DEFAULT_IMAGE, AgentImage, Pods
 from preflight.core.model import Phase
-from preflight.core.options import CheckOptions
 from preflight.core.plan import DEFAULT_MAX_FLOWS, DEFAULT_RATE
 from preflight.errors import ExitCode
+from preflight.report.formats import ReportFormat
 
 
 def check(
-    inventory: InventoryFile,
+    inventory: InventoryOrCluster = None,
+    cluster_spec: ClusterSpecFile = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    profile: ProfileOption = None,
     phase: PhaseOption = Phase.BEFORE,
     probe: ProbeNames = None,
     family: FamilyOption = FamilyChoice.ALL,
-    source: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NODE", help="Only pairs from this node; may be given again."),
-    ] = None,
-    destination: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NODE", help="Only pairs to this node; may be given again."),
-    ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE",
-            help="Only pairs with a node that carries this label; given again: all of them.",
-        ),
-    ] = None,
+    source: SourceNames = None,
+    destination: DestinationNames = None,
+    label: LabelTerms = None,
     local: Local = None,
+    pods: Pods = False,
+    agent_image: AgentImage = DEFAULT_IMAGE,
+    meet: Meet = None,
+    meet_key: MeetKey = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print every flow that would be sent, and send nothing."),
     ] = False,
-    rate: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="Probes a second from each node.")
-    ] = DEFAULT_RATE,
-    max_flows: Annotated[
-        int,
-        typer.Option(min=100, help="New flows of all nodes together in any 30 s."),
-    ] = DEFAULT_MAX_FLOWS,
+    rate: Rate = DEFAULT_RATE,
+    max_flows: MaxFlows = DEFAULT_MAX_FLOWS,
     timeout: Timeout = 1.0,
     diagnose: Annotated[
         bool,
@@ -72,7 +75,7 @@ def check(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Save the snapshot too.")
     ] = None,
-    format_: FormatOption = Format.TABLE,
+    form: ReportFormatOption = ReportFormat.TABLE,
     colour: ColourOption = Colour.AUTO,
     quiet: Quiet = False,
     strict: Strict = False,
@@ -82,22 +85,16 @@ def check(
     connect_timeout: ConnectTimeout = 10.0,
 ) -> int:
     """Probe every ordered pair of nodes and print what gets through, and where the rest dies."""
-    from preflight.inventory import load
-
-    known = load(inventory)
-    options = CheckOptions(
-        phase=phase,
-        probes=tuple(probe or ()),
-        family=family.family(),
-        sources=tuple(source or ()),
-        destinations=tuple(destination or ()),
-        labels=tuple(label or ()),
-        local=local,
-        rate=rate,
-        max_flows=max_flows,
-        timeout_s=timeout,
-        diagnose=diagnose,
-    )
+    brief = briefing(
+        inventory, cluster_spec, kubeconfig, context, profile, phase,
+        pods=pods, local=local, quiet=quiet,
+    )  # fmt: skip
+    known = brief.inventory
+    options = asked(
+        brief, phase, probe, family, sources=source, destinations=destination, labels=label,
+        local=local, rate=rate, max_flows=max_flows, timeout_s=timeout, diagnose=diagnose,
+        meeting=meeting(meet, meet_key, local, output),
+    )  # fmt: skip
     if dry_run:
         from preflight.core.scope import scope
         from preflight.report.dryrun import render as render_plan
@@ -108,10 +105,12 @@ def check(
         from preflight.store import ensure_writable
 
         ensure_writable(output)
-    from preflight.cli.running import Login, checked, code_of, tell
+    from preflight.cli.running import checked, code_of, tell
 
-    secrets = credentials(ask_pass=ask_pass, ask_become_pass=ask_become_pass)
-    login = Login(secrets, accept_new_host_keys, connect_timeout)
-    snapshot = checked(known, options, login, quiet=quiet)
-    tell(snapshot, format_, colour, output)
+    way = login(
+        kubeconfig, context, agent_image, connect_timeout, ask_pass=ask_pass,
+        ask_become_pass=ask_become_pass, accept_new_host_keys=accept_new_host_keys,
+    )  # fmt: skip
+    snapshot = checked(known, options, way, quiet=quiet)
+    tell(snapshot, form, colour, output, strict=strict)
     return code_of(snapshot, strict=strict)

@@ -17,12 +17,11 @@ from preflight.cli.options import (
     ProbeNames,
     Strict,
 )
+from preflight.cli.picking import node_of, probes_of
 from preflight.core.groups import FamilyProbe
 from preflight.core.matrix import Matrix
 from preflight.errors import UsageError
 from preflight.report.text import clean
-
-_NAMED = 8  # of what there is, where a name is wrong
 
 
 def explain(
@@ -45,10 +44,10 @@ def explain(
 
     known = load(snapshot)
     matrix = known.matrix
-    pair = (_node(matrix, source, snapshot), _node(matrix, destination, snapshot))
+    pair = (node_of(matrix, source, snapshot), node_of(matrix, destination, snapshot))
     if pair[0] == pair[1]:
         raise UsageError(f"{clean(source)} to itself: a pair is two nodes")
-    tests = _tests(matrix, pair, _probes(matrix, probe, snapshot), family)
+    tests = _tests(matrix, pair, probes_of(matrix, probe, snapshot), family)
     if not tests:
         raise UsageError(
             f"{snapshot}: {clean(source)} → {clean(destination)} was not tested with that"
@@ -60,33 +59,6 @@ def explain(
         report.render(known, pair, tests, width=width(), color=color, file=sys.stdout)
     sys.stdout.flush()
     return code_of(known, strict=strict)
-
-
-def _node(matrix: Matrix, wanted: str, file: Path) -> int:
-    for position, node in enumerate(matrix.nodes):
-        if wanted == node.name or wanted in node.addresses:
-            return position
-    raise _missing(file, "node", wanted, [node.name for node in matrix.nodes])
-
-
-def _probes(matrix: Matrix, wanted: Sequence[str] | None, file: Path) -> list[int]:
-    names = [probe.name for probe in matrix.probes]
-    for name in wanted or ():
-        if name not in names:
-            raise _missing(file, "probe", name, names)
-    return [i for i, name in enumerate(names) if not wanted or name in wanted]
-
-
-def _missing(file: Path, what: str, wanted: str, names: Sequence[str]) -> UsageError:
-    """One line that names what there is, what looks like it first."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(wanted, names, _NAMED)
-    named = list(dict.fromkeys([*close, *names[:_NAMED]]))[:_NAMED]
-    more = f" and {len(names) - len(named)} more" if len(names) > len(named) else ""
-    return UsageError(
-        f"{file}: no {what} {clean(wanted)!r}: it has {clean(', '.join(named))}{more}"
-    )
 
 
 def _tests(

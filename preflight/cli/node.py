@@ -11,9 +11,11 @@ from preflight.cli.options import (
     AcceptNewHostKeys,
     AskBecomePass,
     AskPass,
+    ClusterSpecFile,
     Colour,
     ColourOption,
     ConnectTimeout,
+    Context,
     Format,
     FormatOption,
     Local,
@@ -23,6 +25,7 @@ from preflight.cli.options import (
     chooser,
     credentials,
 )
+from preflight.cli.pods import DEFAULT_IMAGE, AgentImage, Pods, in_pods, settings
 from preflight.core.facts.ranges import parse_range
 from preflight.core.facts.risk import Network
 from preflight.core.model import Inventory, Phase
@@ -48,7 +51,15 @@ def node(
         list[str] | None,
         typer.Option(metavar="CIDR", help="Range that services will have; may be given again."),
     ] = None,
+    cluster_spec: ClusterSpecFile = None,
     local: Local = None,
+    pods: Pods = False,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option("--kubeconfig", metavar="FILE", help="For pods: the cluster they are in."),
+    ] = None,
+    context: Context = None,
+    agent_image: AgentImage = DEFAULT_IMAGE,
     format_: FormatOption = Format.TABLE,
     colour: ColourOption = Colour.AUTO,
     quiet: Quiet = False,
@@ -62,13 +73,15 @@ def node(
     Sends nothing but SSH.
     """
     from preflight.inspection import inspect, wanted
+    from preflight.preparation import read_spec
     from preflight.report.progress import Progress
     from preflight.transport import connectors
     from preflight.transport.base import Timeouts
 
-    pods = _ranges("--pod-cidr", pod_cidr)
-    services = _ranges("--service-cidr", service_cidr)
-    known = _inventory(inventory, name or (), local)
+    spec = read_spec(cluster_spec)
+    pod_ranges = [*_ranges("--pod-cidr", pod_cidr), *(spec.pod_ranges if spec else ())]
+    services = [*_ranges("--service-cidr", service_cidr), *(spec.service_ranges if spec else ())]
+    known = in_pods(_inventory(inventory, name or (), local), pods, local)
     asked = wanted(known, name or (), local)
     secrets = credentials(ask_pass=ask_pass, ask_become_pass=ask_become_pass)
     progress = Progress(sys.stderr, quiet=quiet)
@@ -79,9 +92,10 @@ def node(
         accept_new_host_keys=accept_new_host_keys,
         ask=ask,
         notify=progress.note,
+        pods=settings(kubeconfig, context, agent_image),
     )
     try:
-        found = inspect(known, asked, phase, pods, services, chooser(ways), progress)
+        found = inspect(known, asked, phase, pod_ranges, services, chooser(ways), progress)
     finally:
         progress.close()
         for way in ways.values():

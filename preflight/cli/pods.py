@@ -19,9 +19,7 @@ Pods = Annotated[
 ]
 AgentImage = Annotated[
     str,
-    typer.Option(
-        "--agent-image", metavar="IMAGE", help="For pods: with sh, sleep and python3."
-    ),
+    typer.Option("--agent-image", metavar="IMAGE", help="For pods: with sh, sleep and python3."),
 ]
 DEFAULT_IMAGE = IMAGE
 

@@ -1,21 +1,26 @@
 """A run as commands make it: connections, progress on stderr, results on stdout and in a file."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preflight.cli.options import Colour, Format, ask, chooser
-from preflight.core.model import Inventory
+from preflight.cli.options import Colour, ask, chooser
+from preflight.core.model import Inventory, Node
 from preflight.core.options import CheckOptions
 from preflight.core.snapshot import Snapshot
 from preflight.errors import ExitCode, FileError
+from preflight.report.formats import ReportFormat
 from preflight.run import check
-from preflight.transport.base import Credentials
+from preflight.transport.base import Connector, Credentials
 
 if TYPE_CHECKING:
+    from preflight.core.view import View
     from preflight.run import Closer
+    from preflight.transport.kubernetes import PodSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,7 @@ class Login:
     credentials: Credentials
     accept_new_host_keys: bool
     connect_timeout: float  # seconds
+    pods: "PodSettings | None" = None  # where nodes are reached through a cluster
 
 
 def checked(
@@ -36,35 +42,53 @@ def checked(
     closer: "Closer | None" = None,
 ) -> Snapshot:
     """Run a check; `closer` as in `run.check`."""
-    from preflight.core.scope import scope
     from preflight.report.progress import Progress
+
+    progress = Progress(sys.stderr, quiet=quiet)
+    with ways(inventory, options, login, progress.note) as connector:
+        try:
+            return check(inventory, options, connector, progress, closer)
+        finally:
+            progress.close()
+
+
+@contextmanager
+def ways(
+    inventory: Inventory, options: CheckOptions, login: Login, notify: Callable[[str], None]
+) -> Iterator[Callable[[Node], Connector]]:
+    """The connector of each node that is in scope; `notify` gets messages from any thread."""
+    from preflight.core.scope import scope
     from preflight.transport import connectors
     from preflight.transport.base import Timeouts
 
-    progress = Progress(sys.stderr, quiet=quiet)
     nodes = scope(inventory, options)
-    ways = connectors(
+    known = connectors(
         [nodes.nodes[n] for n in nodes.involved()],
         login.credentials,
         Timeouts(connect=login.connect_timeout),
         accept_new_host_keys=login.accept_new_host_keys,
         ask=ask,
-        notify=progress.note,
+        notify=notify,
+        pods=login.pods,
     )
     try:
-        return check(inventory, options, chooser(ways), progress, closer)
+        yield chooser(known)
     finally:
-        progress.close()
-        for way in ways.values():
+        for way in known.values():
             way.close()
 
 
-def tell(snapshot: Snapshot, format_: Format, colour: Colour, output: Path | None) -> None:
+def tell(
+    snapshot: Snapshot, form: ReportFormat, colour: Colour, output: Path | None, *, strict: bool
+) -> None:
     """Save the snapshot and print it."""
-    save_first(snapshot, output, lambda: _print(snapshot, format_, colour))
+    from preflight.core.view import view
+
+    snapshot.matrix.tidy()
+    save_first(snapshot, output, lambda: show(view(snapshot), form, colour, strict=strict))
 
 
-def save_first(snapshot: Snapshot, output: Path | None, show: Callable[[], None]) -> None:
+def save_first(snapshot: Snapshot, output: Path | None, shown: Callable[[], None]) -> None:
     """What is on the screen can be had again, what was measured cannot."""
     failure: Exception | None = None
     if output is not None:
@@ -74,28 +98,52 @@ def save_first(snapshot: Snapshot, output: Path | None, show: Callable[[], None]
             save(snapshot, output)
         except FileError as error:
             failure = error
+    printing(shown)
+    if failure is not None:
+        raise failure
+
+
+def printing(action: Callable[[], None]) -> None:
+    """Have something written to standard output. Raises FileError where it takes no more."""
     try:
-        show()
+        action()
+        sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
         what = f"the results could not be written to standard output: {error.strerror}"
         raise FileError(what) from error
-    if failure is not None:
-        raise failure
 
 
-def _print(snapshot: Snapshot, format_: Format, colour: Colour) -> None:
-    if format_ is Format.JSON:
-        from preflight.report.json import dump
+def show(
+    shown: "View",
+    form: ReportFormat,
+    colour: Colour,
+    *,
+    strict: bool,
+    full: bool = False,
+    output: Path | None = None,
+) -> None:
+    """Write what is shown of a snapshot to standard output, or whole or not at all to a file."""
+    from preflight.report.formats import Look, write
+    from preflight.report.terminal import coloured, width
 
-        dump(snapshot, sys.stdout)
-    else:
-        from preflight.report.table import render
-        from preflight.report.terminal import coloured, width
+    if output is None:
+        if form is not ReportFormat.TABLE and isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # as files have it, whatever the terminal's is
+        color = coloured(colour, sys.stdout)
+        write(shown, form, Look(width(), color, strict, full), sys.stdout)
+        return
+    from preflight.atomic import replacing
 
-        render(snapshot, width=width(), color=coloured(colour, sys.stdout), file=sys.stdout)
-    sys.stdout.flush()
+    look = Look(width(), colour is Colour.ALWAYS, strict, full)
+    with replacing(output) as raw:
+        text = TextIOWrapper(raw, encoding="utf-8", newline="", write_through=True)
+        try:
+            write(shown, form, look, text)
+            text.flush()
+        finally:
+            text.detach()
 
 
 def code_of(snapshot: Snapshot, *, strict: bool) -> int:

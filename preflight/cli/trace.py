@@ -6,28 +6,32 @@ from typing import Annotated
 
 import typer
 
+from preflight.cli.beginning import asked, briefing, login
 from preflight.cli.options import (
     AcceptNewHostKeys,
     AskBecomePass,
     AskPass,
+    ClusterSpecFile,
     Colour,
     ColourOption,
     ConnectTimeout,
+    Context,
     FamilyChoice,
     FamilyOption,
     Format,
     FormatOption,
-    InventoryFile,
+    InventoryOrCluster,
+    Kubeconfig,
     Local,
     PhaseOption,
     ProbeNames,
+    ProfileOption,
     Quiet,
     Strict,
     Timeout,
-    credentials,
 )
+from preflight.cli.pods import DEFAULT_IMAGE, AgentImage, Pods
 from preflight.core.model import Phase
-from preflight.core.options import CheckOptions
 from preflight.errors import UsageError
 
 _NAMED = 8
@@ -36,11 +40,17 @@ _NAMED = 8
 def trace(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A node of the inventory.")],
     destination: Annotated[str, typer.Argument(metavar="DESTINATION", help="Another one.")],
-    inventory: InventoryFile,
+    inventory: InventoryOrCluster = None,
+    cluster_spec: ClusterSpecFile = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    profile: ProfileOption = None,
     phase: PhaseOption = Phase.BEFORE,
     probe: ProbeNames = None,
     family: FamilyOption = FamilyChoice.ALL,
     local: Local = None,
+    pods: Pods = False,
+    agent_image: AgentImage = DEFAULT_IMAGE,
     size: Annotated[
         bool, typer.Option(help="Search the largest packet that arrives, of each UDP probe.")
     ] = True,
@@ -62,12 +72,15 @@ def trace(
     connect_timeout: ConnectTimeout = 10.0,
 ) -> int:
     """Look at one pair as deep as it goes: rules, hops, sizes, flows, content, rewritten fields."""
-    from preflight.cli.running import Login, checked, code_of, save_first
-    from preflight.inventory import load
+    from preflight.cli.running import checked, code_of, save_first
     from preflight.store import ensure_writable
     from preflight.tracing import Tracing
 
-    known = load(inventory)
+    brief = briefing(
+        inventory, cluster_spec, kubeconfig, context, profile, phase,
+        pods=pods, local=local, quiet=quiet,
+    )  # fmt: skip
+    known = brief.inventory
     if source == destination:
         raise UsageError(f"{source} to itself: a trace needs two nodes")
     names = [node.name for node in known.nodes]
@@ -80,19 +93,16 @@ def trace(
         from preflight.report.pcap import ensure_directory
 
         ensure_directory(pcap)
-    options = CheckOptions(
-        phase=phase,
-        probes=tuple(probe or ()),
-        family=family.family(),
-        sources=(source,),
-        destinations=(destination,),
-        local=local,
-        timeout_s=timeout,
-    )
-    secrets = credentials(ask_pass=ask_pass, ask_become_pass=ask_become_pass)
-    login = Login(secrets, accept_new_host_keys, connect_timeout)
+    options = asked(
+        brief, phase, probe, family, sources=(source,), destinations=(destination,),
+        local=local, timeout_s=timeout,
+    )  # fmt: skip
+    way = login(
+        kubeconfig, context, agent_image, connect_timeout, ask_pass=ask_pass,
+        ask_become_pass=ask_become_pass, accept_new_host_keys=accept_new_host_keys,
+    )  # fmt: skip
     tracing = Tracing(sizes=size, pcap=pcap is not None)
-    snapshot = checked(known, options, login, quiet=quiet, closer=tracing)
+    snapshot = checked(known, options, way, quiet=quiet, closer=tracing)
 
     def show() -> None:
         if format_ is Format.JSON:

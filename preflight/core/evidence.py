@@ -78,6 +78,7 @@ class Errno(IntEnum):
     EAGAIN = 11
     ENOMEM = 12
     EACCES = 13
+    EXDEV = 18  # the agent's: an `ip rule` for the protocol leads another way than a raw socket's
     EINVAL = 22
     EMSGSIZE = 90
     ENETUNREACH = 101

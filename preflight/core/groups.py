@@ -166,7 +166,7 @@ class _Layers:
         planned = []
         full = (1 << len(self._matrix.nodes)) - 1
         for source, numbers in enumerate(self._rows(family, probe)):
-            sets = _sets(numbers)
+            sets = sets_of(numbers)
             planned.append(full & ~sets.pop(self._NOT_PLANNED, 0))
             sets.pop(self._OPEN, None)
             for number, there in sets.items():
@@ -199,7 +199,7 @@ class _Layers:
             yield kind, there & ~own
 
 
-def _sets(numbers: Sequence[int]) -> dict[int, int]:
+def sets_of(numbers: Sequence[int]) -> dict[int, int]:
     """For each number the set of its positions."""
     different = set(numbers)
     sets = {}

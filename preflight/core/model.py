@@ -46,6 +46,7 @@ class Connection(StrEnum):
 
     SSH = "ssh"
     LOCAL = "local"
+    KUBERNETES = "kubernetes"  # a pod on the node, over the API server
     NONE = "none"  # no agent there: one-sided evidence
 
 
@@ -83,6 +84,9 @@ class Cause(StrEnum):
     NO_ROUTE = "no-route"
     NO_NEIGHBOUR = "no-neighbour"
     NOT_LISTENING = "not-listening"
+    NOT_CILIUM = "not-cilium"  # TCP 4240: something else serves it
+    NOT_ANSWERING = "not-answering"  # TCP 4240: it takes connections and answers none
+    DATA = "data"  # TCP 4240: SYNs pass, what a connection then carries does not
     ECHO_IGNORED = "echo-ignored"  # sysctl icmp_echo_ignore_all on the destination
     SIZE = "size"  # small packets pass, full-size ones do not
     NO_AGENT = "no-agent"  # one of the two nodes has no agent that could watch
@@ -99,22 +103,75 @@ class ProbeKind(StrEnum):
     TCP = "tcp"
     HEALTH = "health"  # TCP to Cilium's health port
     ECHO = "echo"
+    OVERLAY_ECHO = "overlay-echo"  # to Cilium's health endpoint, as pods are reached
+    OVERLAY_HEALTH = "overlay-health"  # likewise, `GET /hello`
+
+
+class Term(NamedTuple):
+    """What a label of a node has to say: `role=worker`, or with `equal` False `role!=etcd`."""
+
+    key: str
+    value: str
+    equal: bool = True
+
+    @classmethod
+    def of(cls, written: str) -> Term:
+        """From its text. Raises ValueError for what is none."""
+        key, separator, value = written.partition("=")
+        equal = not key.endswith("!")
+        key = key.removesuffix("!")
+        if not separator or not key or "=" in value:
+            raise ValueError("not a label and its value")
+        return cls(key, value, equal)
+
+    def holds(self, node: Node) -> bool:
+        """A node without the label has no value, and so another one than `value`."""
+        return (node.labels.get(self.key) == self.value) is self.equal
+
+    def __str__(self) -> str:
+        return f"{self.key}{'=' if self.equal else '!='}{self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Which nodes need what a probe tests, from whom to whom.
+
+    A side is every node of which at least one term holds; without terms it is every node.
+    """
+
+    source: tuple[Term, ...] = ()
+    destination: tuple[Term, ...] = ()
+
+    def __str__(self) -> str:
+        source, destination = (
+            ", ".join(map(str, side)) or "all" for side in (self.source, self.destination)
+        )
+        return f"{source} → {destination}"
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One thing that is tested between every ordered pair."""
+    """One thing that is tested between every ordered pair, or those that `between` names."""
 
     name: str
     kind: ProbeKind
     protocol: Protocol
     port: int | None  # destination port; None for ICMP
     severity: Severity
+    between: Between | None = None
+    families: tuple[Family, ...] = ()  # over which it is needed; empty: each that a pair has
+    source_ports: tuple[int, int] | None = None  # lowest and highest that the sender will use
+    purpose: str = ""  # what it is for, in a few words; empty: its kind says so
 
     @property
     def one_way(self) -> bool:
         """True where no answer is expected: delivery is the whole test."""
         return self.protocol is Protocol.UDP
+
+    @property
+    def overlay(self) -> bool:
+        """True where it goes to nodes' health endpoints, the way pods' packets go."""
+        return self.kind in (ProbeKind.OVERLAY_ECHO, ProbeKind.OVERLAY_HEALTH)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.protocol}{f' {self.port}' if self.port else ' echo'})"
@@ -143,6 +200,8 @@ class Node:
     python: str | None = None  # the node's interpreter; None: found on the node
     labels: Mapping[str, str] = field(default_factory=dict)
     cluster: str | None = None
+    # After the installation: of Cilium's health endpoint there, as far as known.
+    endpoints: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def address(self) -> str:
@@ -152,6 +211,10 @@ class Node:
     def address_in(self, family: Family) -> str | None:
         """This node's address of `family`, or None."""
         return next((a for a in self.addresses if family_of(a) is family), None)
+
+    def endpoint_in(self, family: Family) -> str | None:
+        """The address of `family` of its health endpoint, or None."""
+        return next((a for a in self.endpoints if family_of(a) is family), None)
 
 
 def family_of(address: str) -> Family:
@@ -166,6 +229,9 @@ class Inventory:
     path: str
     nodes: tuple[Node, ...]
     probes: tuple[Probe, ...]
+    lists_probes: bool = field(default=False, compare=False)  # the file itself, and no default
+    remarks: tuple[str, ...] = field(default=(), compare=False)  # what was dropped or guessed
+    form: str = field(default="native", compare=False)  # of the file: `inventory.forms.Form`
 
 
 class Evidence(NamedTuple):
@@ -183,6 +249,29 @@ class Evidence(NamedTuple):
     received: int | None = None  # past the source's netfilter INPUT
 
 
+class Came(StrEnum):
+    """What came of one `GET /hello`."""
+
+    CILIUM = "cilium"  # 200 and an empty body
+    HTTP = "http"  # any other answer in HTTP
+    OTHER = "other"  # bytes that are not HTTP
+    ENDED = "ended"  # the connection was closed without a word
+    RESET = "reset"  # it was reset
+    SILENT = "silent"  # it stood, and nothing came
+    REFUSED = "refused"  # there was none: an RST, or an ICMP error
+    UNANSWERED = "unanswered"  # there was none: nothing came
+    UNSENT = "unsent"  # the source itself could not ask
+
+
+class Hello(NamedTuple):
+    """One answer, as a cell keeps it."""
+
+    answer: Came
+    status: int | None = None  # of HTTP
+    says: str | None = None  # HTTP's Server, or what the bytes look like; printable, short
+    holder: str | None = None  # the process that has the port at the destination
+
+
 class Outcome(NamedTuple):
     """All that is known of a cell but its round-trip time. Alike cells share one."""
 
@@ -193,6 +282,7 @@ class Outcome(NamedTuple):
     rejected_by: str | None = None  # address of the rejection's sender
     evidence: Evidence = Evidence()
     detail: str | None = None  # one plain sentence more, where there is one to say
+    hello: Hello | None = None  # after the installation: what came of `GET /hello`; None: not asked
 
 
 class AgentState(StrEnum):

@@ -38,6 +38,13 @@ def notes(
             f"{pairs}{more}: packets came after they had been given up; where such a pair is "
             f"blocked or lossy, it may only be slow: try a longer --timeout"
         )
+    for probe in scope.idle:
+        whose = "" if probe.between is None else f" ({probe.between})"
+        why = f"no pair of these nodes needs it{whose}"
+        if probe.families and not set(probe.families) & set(scope.families):
+            over = " and ".join(family.replace("ipv", "IPv") for family in probe.families)
+            why = f"it is needed over {over}, over which nothing was tested"
+        out.append(f"{probe.name} was not tested: {why}")
     for number, probe in enumerate(scope.probes):
         owners = [
             n for n in inert[number] if n in hellos and probe.port in hellos[n].get("udp", ())

@@ -4,10 +4,10 @@ A look is one round of probing: the first decides the healthy cells by the proof
 asks again, with every vantage point watched, about the cells that the first left undecided.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from preflight.core.model import Family, Node, Probe, ProbeKind, Protocol
+from preflight.core.model import Between, Family, Node, Probe, ProbeKind, Protocol
 from preflight.errors import UsageError
 
 DEFAULT_RATE = 5000  # probes a second from each node
@@ -36,8 +36,20 @@ _FULL_SIZE_KINDS = (ProbeKind.GENEVE, ProbeKind.VXLAN)
 _KEPT_FOR_SECOND_LOOKS = 0.2  # of the flow budget
 
 
+# A real `GET /hello`, after the installation: one connection for each cell.
+GET_VOLLEY = Volley(count=1, full=0, flows=1, gap_s=0.0)
+GET_PARALLEL = 64  # open at once from one node
+_GET_PACKETS = 8  # of one connection, as the rate counts
+_OVERLAY_FIRST = Volley(count=3, full=1, flows=1, gap_s=0.0)
+_OVERLAY_AGAIN = Volley(count=8, full=3, flows=1, gap_s=0.05)
+
+
 def volley(probe: Probe, *, ports: int, first: bool) -> Volley:
     """How one probe is sent; a later look asks more often, and answered probes more slowly."""
+    if probe.kind is ProbeKind.OVERLAY_HEALTH:
+        return GET_VOLLEY
+    if probe.kind is ProbeKind.OVERLAY_ECHO:
+        return _OVERLAY_FIRST if first else _OVERLAY_AGAIN
     if probe.protocol is Protocol.UDP:
         full = 2 if probe.kind in _FULL_SIZE_KINDS else 0
         if first:
@@ -48,23 +60,30 @@ def volley(probe: Probe, *, ports: int, first: bool) -> Volley:
     return Volley(count=5, full=0, flows=_flows(probe, 5), gap_s=0.050)
 
 
+def get_rate(rate: float) -> float:
+    """Connections a second from each node, where that many packets a second are allowed."""
+    return rate / _GET_PACKETS
+
+
 def _flows(probe: Probe, count: int) -> int:
     return count if probe.protocol is Protocol.TCP else 1  # one ICMP identifier is one flow
 
 
-def udp_ports(pairs: int, probes: Sequence[Probe], max_flows: int) -> int:
+def udp_ports(cells: Iterable[tuple[Probe, int]], max_flows: int) -> int:
     """Source ports for each UDP cell: as many as the flow budget allows, within bounds.
 
-    `pairs` counts each family of a pair for itself.
+    `cells` says of each probe how many cells it has, each family of a pair for itself.
     """
-    udp = sum(p.protocol is Protocol.UDP for p in probes)
-    if not udp or not pairs:
+    udp = others = 0
+    for probe, count in cells:
+        udp += count if probe.protocol is Protocol.UDP else 0
+        others += volley(probe, ports=0, first=True).flows * count
+    if not udp:
         return _LEAST_PORTS
-    others = sum(volley(p, ports=0, first=True).flows for p in probes) * pairs
-    ample = int((max_flows * (1 - _KEPT_FOR_SECOND_LOOKS) - others) / (udp * pairs))
+    ample = int((max_flows * (1 - _KEPT_FOR_SECOND_LOOKS) - others) / udp)
     if ample >= _LEAST_PORTS:
         return min(ample, _MOST_PORTS)
-    tight = int((max_flows - others) / (udp * pairs))
+    tight = int((max_flows - others) / udp)
     return min(tight, _LEAST_PORTS) if tight >= _PORTS_TO_SPARE_A_WAVE else _LEAST_PORTS
 
 
@@ -198,6 +217,17 @@ def in_family(nodes: Sequence[Node], pairs: Pairs, family: Family) -> list[list[
     """The pairs of which both nodes have an address of `family`."""
     has = [node.address_in(family) is not None for node in nodes]
     return [[d for d in row if has[d]] if has[s] else [] for s, row in enumerate(pairs)]
+
+
+def needed_by(nodes: Sequence[Node], pairs: Pairs, between: Between) -> list[list[int]]:
+    """The pairs that `between` names."""
+    sources, destinations = (
+        [not terms or any(term.holds(node) for term in terms) for node in nodes]
+        for terms in (between.source, between.destination)
+    )
+    return [
+        [d for d in row if destinations[d]] if sources[s] else [] for s, row in enumerate(pairs)
+    ]
 
 
 def waves(cells: Sequence[CellPlan], nodes: int, max_flows: int) -> Iterator[list[CellPlan]]:

@@ -10,9 +10,10 @@ from preflight.core.model import Family, Probe, Protocol
 
 def traffic(probe: Probe, family: Family) -> str:
     """`UDP 6081`, `ICMP echo`."""
+    where = " in the overlay" if probe.overlay else ""
     if probe.protocol is Protocol.ICMP:
-        return "ICMPv6 echo" if family is Family.IPV6 else "ICMP echo"
-    return f"{probe.protocol.upper()} {probe.port}"
+        return f"{'ICMPv6' if family is Family.IPV6 else 'ICMP'} echo{where}"
+    return f"{probe.protocol.upper()} {probe.port}{where}"
 
 
 def traffics(tests: Iterable[FamilyProbe], probes: Sequence[Probe]) -> str:

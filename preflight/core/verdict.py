@@ -9,6 +9,8 @@ Rules that live here:
 3. `blocked` and `lossy` need evidence: a watched vantage point that saw too little, a refused
    send, or an error message. What was not watched ends in `unknown`.
 4. This file does not know what a socket, a mask or a count is.
+5. What a `GET /hello` makes of a cell that is open here is `hello.py`'s, and a table too; so are
+   the overlay's cells `overlay.py`'s.
 
 The README's explanation of the cells is printed from the same table.
 """
@@ -17,31 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Final, NamedTuple
 
 from preflight.core.detail import detail
 from preflight.core.evidence import Setting, Sightings, settle, tally
+from preflight.core.hello import TABLE as HELLO_TABLE
 from preflight.core.model import Cause, Leg, Outcome, Place, Verdict
+from preflight.core.overlay import TABLE as OVERLAY_TABLE
 from preflight.core.reading import Agents, Delivery, Foreign, Obstacle, Reading, read, rejecter
-
-
-class _AsRead:
-    """A row's place: the one that the reading has for the row's leg."""
-
-
-AS_READ: Final = _AsRead()
-
-
-class Row(NamedTuple):
-    """Where every field in `when` has one of the values given, the rest is the answer."""
-
-    when: Mapping[str, tuple[object, ...]]
-    verdict: Verdict
-    leg: Leg | None
-    place: Place | _AsRead | None
-    cause: Cause | None
-    meaning: str
-
+from preflight.core.row import AS_READ, AsRead, Row, when
 
 _ALL, _SOME, _NONE = Delivery.ALL, Delivery.SOME, Delivery.NONE
 _NOT_WATCHED = Delivery.NOT_WATCHED
@@ -49,35 +34,29 @@ _REJECTED = (Foreign.RESET, Foreign.ICMP_ERROR, Foreign.PORT_UNREACHABLE)
 _HARMLESS = (Foreign.NOTHING, Foreign.PORT_UNREACHABLE, Foreign.TOO_BIG, Foreign.ICMP_ERROR)
 
 
-def _when(**conditions: object) -> Mapping[str, tuple[object, ...]]:
-    return {
-        name: value if isinstance(value, tuple) else (value,) for name, value in conditions.items()
-    }
-
-
 def _open(meaning: str, **conditions: object) -> Row:
-    return Row(_when(forward=_ALL, **conditions), Verdict.OPEN, None, None, None, meaning)
+    return Row(when(forward=_ALL, **conditions), Verdict.OPEN, None, None, None, meaning)
 
 
 def _closed(meaning: str, **conditions: object) -> Row:
     where = (Leg.FORWARD, Place.DESTINATION, Cause.NOT_LISTENING)
-    return Row(_when(forward=_ALL, unserved=True, **conditions), Verdict.CLOSED, *where, meaning)
+    return Row(when(forward=_ALL, unserved=True, **conditions), Verdict.CLOSED, *where, meaning)
 
 
 def _unknown(cause: Cause, meaning: str, **conditions: object) -> Row:
-    return Row(_when(**conditions), Verdict.UNKNOWN, None, None, cause, meaning)
+    return Row(when(**conditions), Verdict.UNKNOWN, None, None, cause, meaning)
 
 
 def _blocked(
-    leg: Leg, place: Place | _AsRead, cause: Cause, meaning: str, **conditions: object
+    leg: Leg, place: Place | AsRead, cause: Cause, meaning: str, **conditions: object
 ) -> Row:
-    return Row(_when(**conditions), Verdict.BLOCKED, leg, place, cause, meaning)
+    return Row(when(**conditions), Verdict.BLOCKED, leg, place, cause, meaning)
 
 
 def _lossy(
-    leg: Leg, place: Place | _AsRead, cause: Cause, meaning: str, **conditions: object
+    leg: Leg, place: Place | AsRead, cause: Cause, meaning: str, **conditions: object
 ) -> Row:
-    return Row(_when(**conditions), Verdict.LOSSY, leg, place, cause, meaning)
+    return Row(when(**conditions), Verdict.LOSSY, leg, place, cause, meaning)
 
 
 TABLE: tuple[Row, ...] = (
@@ -340,7 +319,7 @@ def judge(sightings: Sightings, setting: Setting) -> Outcome:
     reading = read(sightings, setting, seen)
     row = decide(reading)
     place = row.place
-    if isinstance(place, _AsRead):
+    if isinstance(place, AsRead):
         place = reading.place if row.leg is Leg.FORWARD else reading.reply_place
     rejected_by = None
     if row.cause is Cause.REJECTED and row.leg is Leg.FORWARD:
@@ -356,29 +335,34 @@ def decided(sightings: Sightings, setting: Setting) -> Outcome | None:
     return outcome if outcome.verdict in (Verdict.OPEN, Verdict.CLOSED) else None
 
 
-def meaning(outcome: Outcome) -> str:
-    """What an outcome means, in the words of the table."""
-    return " ".join(_meanings().get((outcome.verdict, outcome.leg, outcome.cause), ()))
+def meaning(outcome: Outcome, *, overlay: bool = False) -> str:
+    """What an outcome means, in the words of the table that decided it."""
+    asked = outcome.hello is not None and outcome.verdict is not Verdict.OPEN
+    rows = OVERLAY_TABLE if overlay else HELLO_TABLE if asked else TABLE
+    return " ".join(_meanings(rows).get((outcome.verdict, outcome.leg, outcome.cause), ()))
 
 
 def readme_table() -> str:
     """What each cell means, as a Markdown table made from `TABLE`."""
     lines = ["| verdict | leg | place | cause | what it means |", "|---|---|---|---|---|"]
-    places = {(row.verdict, row.leg, row.cause): row.place for row in TABLE}
+    rows = (*TABLE, *HELLO_TABLE, *OVERLAY_TABLE)
+    places = {(row.verdict, row.leg, row.cause): row.place for row in reversed(rows)}
     rank = list(Verdict)
-    for key, sentences in sorted(_meanings().items(), key=lambda item: rank.index(item[0][0])):
+    for key, sentences in sorted(_meanings(rows).items(), key=lambda item: rank.index(item[0][0])):
         verdict, leg, cause = key
         place = places[key]
-        where = "where it was lost" if isinstance(place, _AsRead) else place
+        where = "where it was lost" if isinstance(place, AsRead) else place
         cells = (f"`{verdict}`", leg or "", where or "", cause or "", " ".join(sentences))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _meanings() -> Mapping[tuple[Verdict, Leg | None, Cause | None], list[str]]:
+def _meanings(
+    rows: tuple[Row, ...],
+) -> Mapping[tuple[Verdict, Leg | None, Cause | None], list[str]]:
     """The sentences of the rows that end alike, each once, in the table's order."""
     found: dict[tuple[Verdict, Leg | None, Cause | None], list[str]] = {}
-    for row in TABLE:
+    for row in rows:
         sentences = found.setdefault((row.verdict, row.leg, row.cause), [])
         if row.meaning not in sentences:
             sentences.append(row.meaning)

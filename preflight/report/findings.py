@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
+from typing import NamedTuple
 
 from preflight.core.findings.model import Cause, Change, Finding, Request
 from preflight.core.matrix import Matrix
@@ -12,13 +13,9 @@ from preflight.core.naming import Naming
 from preflight.core.snapshot import Snapshot
 from preflight.core.terms import listed, plural, traffics
 from preflight.report import words
-from preflight.report.paper import Paper
+from preflight.report.writing import Writer
 
 _TOLD = 24  # findings in full; what is left is counted
-_EVIDENCE = 5  # sentences of one
-_CHANGES = 6  # unlike ones of one
-_REQUESTS = 4
-_NETWORKS = 4  # of one request
 _UNKNOWN = (Cause.NO_AGENT, Cause.NOT_WATCHED, Cause.INTERRUPTED)
 _ALL = "--format json has all"
 _RULES = (
@@ -27,7 +24,19 @@ _RULES = (
 )
 
 
-def tell_findings(paper: Paper, snapshot: Snapshot) -> None:
+class Room(NamedTuple):
+    """How much of one finding is told; what is left is counted."""
+
+    evidence: int = 5  # sentences
+    changes: int = 6  # unlike ones
+    requests: int = 4
+    networks: int = 4  # of one request
+
+
+_FEW = Room()
+
+
+def tell_findings(paper: Writer, snapshot: Snapshot) -> None:
     """Every finding, the last of very many as a number."""
     paper.sentence(("Findings", "head"))
     paper.gap()
@@ -46,18 +55,18 @@ def tell_findings(paper: Paper, snapshot: Snapshot) -> None:
         paper.gap()
 
 
-def tell_finding(paper: Paper, finding: Finding, matrix: Matrix) -> None:
+def tell_finding(paper: Writer, finding: Finding, matrix: Matrix, room: Room = _FEW) -> None:
     """One finding: its title, the cells, the evidence, the change, and what is not known."""
     look = style(finding)
     paper.item((finding.identifier, look), (str(finding.severity), look), (finding.title, look))
     _where(paper, finding, matrix)
-    for sentence in finding.evidence[:_EVIDENCE]:
+    for sentence in finding.evidence[: room.evidence]:
         paper.bullet(sentence, indent=4)
-    _changes(paper, [change for change in finding.changes if change.node], matrix)
+    _changes(paper, [change for change in finding.changes if change.node], matrix, room.changes)
     if finding.advice:
         paper.sentence(finding.advice, indent=4)
-    _changes(paper, [change for change in finding.changes if not change.node], matrix)
-    _requests(paper, finding.requests)
+    _changes(paper, [change for change in finding.changes if not change.node], matrix, room.changes)
+    _requests(paper, finding.requests, room)
     if not (finding.changes or finding.requests or finding.advice):
         _remedy(paper, finding, matrix)
     for sentence in finding.unknown:
@@ -71,7 +80,7 @@ def style(finding: Finding) -> str:
     return "bad" if finding.severity is Severity.REQUIRED else "warn"
 
 
-def _where(paper: Paper, finding: Finding, matrix: Matrix) -> None:
+def _where(paper: Writer, finding: Finding, matrix: Matrix) -> None:
     """The pairs, in words only where the title does not say them."""
     if not finding.pairs:
         return
@@ -83,24 +92,24 @@ def _where(paper: Paper, finding: Finding, matrix: Matrix) -> None:
         paper.sentence(count, indent=4)
 
 
-def _changes(paper: Paper, changes: Sequence[Change], matrix: Matrix) -> None:
+def _changes(paper: Writer, changes: Sequence[Change], matrix: Matrix, most: int) -> None:
     """Each change once, with all nodes that need it."""
     alike: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for change in changes:
         alike.setdefault((change.tool, change.commands, change.persist), []).append(change.node)
-    for (tool, commands, persist), nodes in islice(alike.items(), _CHANGES):
+    for (tool, commands, persist), nodes in islice(alike.items(), most):
         on = _named(nodes, matrix)
         if commands:
             paper.sentence(f"On {on}, as root:" if on else f"With {tool}:", indent=4)
         for command in commands:
             paper.command(command, indent=6)
         _persist(paper, persist)
-    left = len(alike) - _CHANGES
+    left = len(alike) - most
     if left > 0:
         paper.sentence(f"and {plural(left, 'change')} more on other nodes: {_ALL}", indent=4)
 
 
-def _persist(paper: Paper, persist: Sequence[str]) -> None:
+def _persist(paper: Writer, persist: Sequence[str]) -> None:
     """Commands as they are; a sentence is known by its full stop."""
     for is_sentence, texts in groupby(persist, key=lambda text: text.endswith(".")):
         if not is_sentence:
@@ -118,22 +127,24 @@ def _named(nodes: Iterable[str], matrix: Matrix) -> str:
     return Naming(matrix.nodes).whole(known) if known else ""
 
 
-def _requests(paper: Paper, requests: Sequence[Request]) -> None:
+def _requests(paper: Writer, requests: Sequence[Request], room: Room) -> None:
     """Traffic that is to be allowed between the same networks is asked for together."""
     ways: dict[str, list[Request]] = {}
     for request in requests:
         ways.setdefault(_traffic(request), []).append(request)
     alike: dict[tuple[str, ...], list[str]] = {}
     for what, own in ways.items():
-        rows = (f"{_few(r.sources)} → {_few(r.destinations)}" for r in own)
+        rows = (
+            f"{_few(r.sources, room.networks)} → {_few(r.destinations, room.networks)}" for r in own
+        )
         alike.setdefault(tuple(dict.fromkeys(rows)), []).append(what)
     for ends, traffic in alike.items():
         each = ", each direction by a rule of its own" if len(ends) > 1 else ""
         paper.sentence(f"Ask the network team to allow {listed(traffic)}{each}:", indent=4)
-        for text in ends[:_REQUESTS]:
+        for text in ends[: room.requests]:
             paper.sentence(text, indent=6)
-        if len(ends) > _REQUESTS:
-            paper.sentence(f"and {len(ends) - _REQUESTS} more", indent=6)
+        if len(ends) > room.requests:
+            paper.sentence(f"and {len(ends) - room.requests} more", indent=6)
 
 
 def _traffic(request: Request) -> str:
@@ -143,19 +154,19 @@ def _traffic(request: Request) -> str:
     return f"{request.protocol.upper()} {request.port}{ports}"
 
 
-def _few(networks: Sequence[str]) -> str:
-    more = len(networks) - _NETWORKS
-    return ", ".join(_shown(networks)) + (f" and {more} more" if more > 0 else "")
+def _few(networks: Sequence[str], most: int) -> str:
+    more = len(networks) - most
+    return ", ".join(_shown(networks[:most])) + (f" and {more} more" if more > 0 else "")
 
 
 def _shown(networks: Sequence[str]) -> Iterator[str]:
     """Without the prefix length that says that it is one address."""
-    for network in networks[:_NETWORKS]:
+    for network in networks:
         address, _, length = network.partition("/")
         yield address if length == ("128" if ":" in address else "32") else network
 
 
-def _remedy(paper: Paper, finding: Finding, matrix: Matrix) -> None:
+def _remedy(paper: Writer, finding: Finding, matrix: Matrix) -> None:
     """What such a cell means and asks for, where nothing better is known."""
     if finding.kinds and finding.tests:
         kind = finding.kinds[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TextIO
@@ -10,7 +9,8 @@ from typing import NamedTuple, TextIO
 from preflight.core.findings.model import Finding, Request
 from preflight.core.model import Family, Protocol, Severity
 from preflight.report.paper import Paper
-from preflight.report.text import Speech, clean
+from preflight.report.spreadsheet import record
+from preflight.report.text import Speech
 
 SCHEMA = "preflight/rules/1"
 _HEAD = (
@@ -19,8 +19,6 @@ _HEAD = (
 )
 _NONE = "No rule to ask for: no finding is about the network between the nodes."
 _ONE_WAY, _STATEFUL = "one-way", "stateful"
-# A spreadsheet takes a cell that begins so for a formula.
-_FORMULA = ("=", "+", "-", "@")
 _COLUMNS = (
     "number", "findings", "severity", "family", "protocol", "port", "source_ports", "sources",
     "destinations", "direction", "reason",
@@ -55,8 +53,7 @@ def text(findings: Sequence[Finding], file: TextIO, width: int) -> None:
 
 def comma_separated(findings: Sequence[Finding], file: TextIO) -> None:
     """For a spreadsheet, as RFC 4180 has it. Addresses in one cell are separated by blanks."""
-    writer = csv.writer(file, lineterminator="\r\n")
-    writer.writerow(_COLUMNS)
+    file.write(record(_COLUMNS))
     for number, row in enumerate(_rows(findings), 1):
         request = row.request
         cells = (
@@ -65,7 +62,7 @@ def comma_separated(findings: Sequence[Finding], file: TextIO) -> None:
             " ".join(request.sources), " ".join(request.destinations), _direction(request),
             request.reason,
         )  # fmt: skip
-        writer.writerow([_inert(clean(str(cell))) for cell in cells])
+        file.write(record(cells))
 
 
 def dump(findings: Sequence[Finding], file: TextIO) -> None:
@@ -111,7 +108,3 @@ def _family(request: Request) -> str:
 def _direction(request: Request) -> str:
     """UDP has no answers that belong to it: the other way needs a rule of its own."""
     return _ONE_WAY if request.protocol is Protocol.UDP else _STATEFUL
-
-
-def _inert(cell: str) -> str:
-    return f"'{cell}" if cell.lstrip().startswith(_FORMULA) else cell

@@ -79,7 +79,18 @@ def answers(snapshot: Snapshot, tests: Sequence[Layer]) -> list[tuple[str, str]]
             worst = "warn" if worst == "bad" else worst
         if told:
             found.append((f"{'; '.join(told)}.", worst))
-    return found
+    good = all(look == "good" for _, look in found[:1])
+    return [*_besides(snapshot), *found] if good else [*found[:1], *_besides(snapshot), *found[1:]]
+
+
+def _besides(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """What must be changed though no probe shows it: no cell is bad for it."""
+    own = [f for f in snapshot.findings if f.severity is Severity.REQUIRED and not f.cells]
+    if not own:
+        return []
+    more = f" And {plural(len(own) - 1, 'finding')} more like it." if own[1:] else ""
+    title = own[0].title.removesuffix(".")
+    return [(f"But required, though no probe shows it: {own[0].identifier} {title}.{more}", "bad")]
 
 
 def _told(snapshot: Snapshot, tests: Sequence[Layer], severity: Severity) -> tuple[list[str], str]:

@@ -11,8 +11,8 @@ from preflight.core.looks import CellLook
 from preflight.core.snapshot import Snapshot
 from preflight.core.terms import traffic
 from preflight.report import explain
+from preflight.report.layers import SPOKEN
 from preflight.report.paper import Paper
-from preflight.report.picture import SPOKEN
 from preflight.report.presentable import presentable
 from preflight.report.text import Speech
 

@@ -39,6 +39,9 @@ _CAUSES = {
     Cause.NO_ROUTE: "no route",
     Cause.NO_NEIGHBOUR: "no neighbour",
     Cause.NOT_LISTENING: "nobody serves the port",
+    Cause.NOT_CILIUM: "something other than Cilium serves the port",
+    Cause.NOT_ANSWERING: "what serves the port does not answer",
+    Cause.DATA: "SYNs pass, connections carry nothing",
     Cause.ECHO_IGNORED: "echo ignored by its kernel",
     Cause.SIZE: "full-size packets only",
     Cause.NO_AGENT: "no agent",
@@ -66,6 +69,10 @@ _BLOCKED: _Remedies = {
     "allow {what} into that node, in its own firewall (INPUT).",
     (Leg.FORWARD, None): "Where it stops could not be watched: allow {what} at both nodes and in "
     "what lies between.",
+    (Leg.FORWARD, Cause.DATA): "SYNs pass and what a connection carries does not: look for what "
+    "inspects connections to {what}, and for rules that a SYN does not meet.",
+    (Leg.REPLY, Cause.DATA): "The request arrives and its answer does not come back: look for what "
+    "inspects connections to {what}, and for rules that a SYN-ACK does not meet.",
     (Leg.REPLY, Cause.ECHO_IGNORED): "The destination's kernel is told not to answer: set sysctl "
     "net.ipv4.icmp_echo_ignore_all to 0 there.",
     (Leg.REPLY, Cause.INTERCEPTED): "It arrives, but what comes back is not what the destination "
@@ -81,6 +88,12 @@ _BLOCKED: _Remedies = {
     (Leg.REPLY, None): "It arrives, but no answer comes back, and where that stops could not be "
     "watched.",
 }
+_IN_OVERLAY: _Remedies = {
+    (None, Cause.REJECTED): "Something in the overlay refuses {what}: a policy, or the endpoint.",
+    (None, Cause.DROPPED): "Its health endpoint lives, and {what} is lost on the way to it, or its "
+    "answer on the way back.",
+    (None, Cause.INTERCEPTED): "Something else answers {what}: two owners of one address?",
+}
 _REJECTED_BY = "{who} refuses it: allow {what} there."
 _LOSSY: _Remedies = {
     (Leg.FORWARD, Cause.SIZE): "Small packets pass, full-size ones do not: a device on the way has "
@@ -91,6 +104,9 @@ _LOSSY: _Remedies = {
     "side by side with different rules.",
     (Leg.FORWARD, None): "Some arrive, others disappear: random loss, a rate limit, or one of "
     "several paths is dead.",
+    (None, Cause.SIZE): "Small packets pass in the overlay, full-size ones do not: its MTU is "
+    "greater than the path's.",
+    (None, None): "Some are answered in the overlay, others are not.",
     (Leg.REPLY, None): "All arrive, but only some of the answers come back: random loss, a rate "
     "limit, or one of several paths back is dead.",
 }
@@ -100,7 +116,14 @@ _UNKNOWN: Mapping[Cause | None, str] = {
     "proved: run again, with a lower --rate if it stays.",
     Cause.INTERRUPTED: "The run ended before this was decided: run again.",
 }
-_CLOSED = "The way is open, but nobody serves {what}: is Cilium's agent running there?"
+_CLOSED: Mapping[Cause | None, str] = {
+    Cause.NOT_LISTENING: "The way is open, but nobody serves {what}: is Cilium's agent running "
+    "there?",
+    Cause.NOT_CILIUM: "The way is open, but another program than Cilium's agent has {what} there: "
+    "stop it.",
+    Cause.NOT_ANSWERING: "The way is open, but what serves {what} there answers nothing: is "
+    "Cilium's agent well?",
+}
 
 
 def headline(kind: Kind, rejecter: str | None) -> str:
@@ -124,13 +147,15 @@ def remedy(kind: Kind, what: str, rejecter: str | None) -> str:
     if kind.verdict is Verdict.UNKNOWN:
         text = _UNKNOWN.get(kind.cause, "")
     elif kind.verdict is Verdict.CLOSED:
-        text = _CLOSED
+        text = _CLOSED.get(kind.cause, _CLOSED[Cause.NOT_LISTENING])
     elif kind.verdict is Verdict.LOSSY:
         text = _LOSSY.get((kind.leg, kind.cause)) or _LOSSY.get((kind.leg, None), "")
     elif kind.cause is Cause.REJECTED and rejecter and kind.leg is Leg.FORWARD:
         text = _REJECTED_BY
     else:
-        text = _BLOCKED.get((kind.leg, kind.cause)) or _BLOCKED.get((kind.leg, kind.place), "")
+        text = {**_BLOCKED, **_IN_OVERLAY}.get((kind.leg, kind.cause)) or _BLOCKED.get(
+            (kind.leg, kind.place), ""
+        )
     who = (rejecter or "").capitalize() if rejecter in _REJECTERS.values() else rejecter
     return text.format(what=what, who=who)
 

@@ -80,10 +80,10 @@ class Shooter:
 
     def _shoot(self, trial: "Trial", shot: int, idle: "Callable[[float], bool]") -> int:
         """0, or the errno."""
-        if not trial.two_way:
-            code = self._routes.refusal(trial.far, trial.family, trial.shots[shot].port)
-            if code:
-                return code
+        port = trial.shots[shot].port
+        code = self._routes.refusal(trial.far, trial.family, trial.protocol, port)
+        if code:
+            return code
         far = packed(trial.family, trial.far)
         packet = build(trial, shot, self._tag, self._ident, self._source(trial), far)
         code = self._send(trial, packet)

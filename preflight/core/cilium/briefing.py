@@ -119,6 +119,8 @@ def _derived(derived: Derived | None, running: Installation | None, told: _Told)
     else:
         others = list(needed(derived.installation).probes)
     more = _new(others, probes)
+    if running is None:  # either port may be the one that is needed: a pass must hold for both
+        return [*probes, *more]
     return [*probes, *(replace(probe, severity=Severity.RECOMMENDED) for probe in more)]
 
 

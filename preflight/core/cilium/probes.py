@@ -135,4 +135,8 @@ def describe(installation: Installation) -> str:
 def renamed(probe: Probe, taken: Sequence[Probe]) -> Probe:
     """`probe`, under a name that none of `taken` has."""
     names = {other.name for other in taken}
-    return probe if probe.name not in names else replace(probe, name=f"{probe.name}-{probe.port}")
+    return (
+        probe
+        if probe.name not in names
+        else replace(probe, name=f"{probe.name}-{probe.port or probe.protocol}")
+    )

@@ -21,6 +21,9 @@ _BY_CELL: Mapping[CellCause | None, Cause] = {
     CellCause.NOT_WATCHED: Cause.NOT_WATCHED,
     CellCause.INTERRUPTED: Cause.INTERRUPTED,
     CellCause.NOT_LISTENING: Cause.NOT_LISTENING,
+    CellCause.NOT_CILIUM: Cause.NOT_CILIUM,
+    CellCause.NOT_ANSWERING: Cause.NOT_ANSWERING,
+    CellCause.DATA: Cause.DATA,
 }
 
 
@@ -48,7 +51,9 @@ def blame(group: Group, diagnoses: Sequence[Diagnosis]) -> Cause:
     if kind.verdict is Verdict.UNKNOWN:
         return _BY_CELL.get(kind.cause, Cause.NOT_WATCHED)
     if kind.verdict is Verdict.CLOSED:
-        return Cause.NOT_LISTENING
+        return _BY_CELL.get(kind.cause, Cause.NOT_LISTENING)
+    if kind.cause is CellCause.DATA:  # no closer look speaks of it: they send SYNs
+        return Cause.DATA
     if any(True for _ in rules(diagnoses)):
         return Cause.RULE
     if any(d.kernel is not None for d in diagnoses):

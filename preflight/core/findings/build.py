@@ -11,6 +11,9 @@ from preflight.core.findings.causes import causes
 from preflight.core.findings.evidence import evidence
 from preflight.core.findings.mend import Mending, mend
 from preflight.core.findings.model import Block, Cause, Finding
+from preflight.core.findings.overlay import ours, with_overlay
+from preflight.core.findings.overlay_words import Context
+from preflight.core.findings.served import ITS_ANSWER_TOLD, WITH_HELLO, answers, told
 from preflight.core.findings.shapes import Shapes, union
 from preflight.core.findings.split import Looked, blamed, split
 from preflight.core.findings.titles import Subject, title
@@ -39,17 +42,19 @@ def findings(
     looks: Mapping[int, Sequence[Looked]] | None = None,
     astray: Astray | None = None,
     mtus: Mapping[tuple[int, Family], int] | None = None,
+    context: Context | None = None,
 ) -> list[Finding]:
     """The fewest statements that explain every cell that is not open, what matters most first.
 
     `groups` are `core.groups.groups` of the matrix; `looks` go by a group's position; `astray`
     goes by the node to which packets came that were meant for another; `mtus` those of the nodes'
-    devices.
+    devices, `context` what is known of the overlay.
     """
     shapes = Shapes(matrix)
     pieces = [
         (position, part)
         for position, group in enumerate(groups)
+        if not ours(matrix, group)
         for part in _parts(matrix, shapes, group, (looks or {}).get(position, ()))
     ]
     parts = [part for _, part in pieces]
@@ -60,6 +65,7 @@ def findings(
         _finding(matrix, shapes, [parts[i] for i in positions], astray or {}, mtus or {})
         for positions in causes(shapes, own, told, [o for o, _ in pieces], instead)
     ]
+    found = with_overlay(matrix, shapes, found, context or Context())
     found.sort(key=_importance)
     return [f._replace(identifier=f"F{n}") for n, f in enumerate(found, 1)]
 
@@ -108,6 +114,8 @@ def _finding(
     loud = next((g for g in own if g.kind.cause is CellCause.REJECTED), group)
     subject = Subject(loud, where, what, names, guilty, hits, diagnoses, rejecters, owners)
     subject = subject._replace(instead=shapes.name(instead) if instead else "")
+    hellos = list(answers(matrix, own)) if cause in WITH_HELLO else []
+    subject = subject._replace(hellos=[hello for hello, _ in hellos])
     small: dict[int, int] = _small_devices(own, mtus) if cause is Cause.SIZE else {}
     if small:
         nodes = sorted(small)
@@ -130,7 +138,10 @@ def _finding(
         pairs=sum(row.bit_count() for row in union(shapes.rows(g) for g in own).values()),
         cells=sum(g.cells for g in own),
         nodes=tuple(nodes),
-        evidence=tuple(evidence(matrix, own, looked)),
+        evidence=(
+            *(told(matrix, hellos) if cause in ITS_ANSWER_TOLD else ()),
+            *evidence(matrix, own, looked),
+        ),
         diagnosis=None if telling is None else telling.diagnosis,
         sample=_sample(group) if telling is None else (telling.source, telling.destination),
         changes=mending.changes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from preflight.core.cilium.remarks import Remark
 from preflight.core.diagnosis.conclusions import Diagnosis, RewrittenField
 from preflight.core.facts.risk import Risk, RiskKey
 from preflight.core.findings.model import Cause, Change, Finding
@@ -54,8 +55,10 @@ def hazard(
 
 
 def numbered(findings: Sequence[Finding], hazards: Sequence[Finding]) -> list[Finding]:
-    """All of them, hazards last, numbered anew."""
-    return [f._replace(identifier=f"F{n}") for n, f in enumerate([*findings, *hazards], 1)]
+    """All of them, what is required first and hazards after other findings, numbered anew."""
+    order = list(Severity)
+    every = sorted([*findings, *hazards], key=lambda finding: order.index(finding.severity))
+    return [f._replace(identifier=f"F{n}") for n, f in enumerate(every, 1)]
 
 
 def translated(
@@ -118,6 +121,11 @@ TOLD = frozenset(
         RiskKey.CONNTRACK_FULL,
         RiskKey.NEIGHBOURS_FULL,
         RiskKey.KERNEL_TOO_OLD,
+        RiskKey.RANGE_HOLDS_NODE,
+        RiskKey.RANGE_HOLDS_GATEWAY,
+        RiskKey.RANGE_HOLDS_NAMESERVER,
+        RiskKey.RANGE_HOLDS_SUBNET,
+        RiskKey.RANGES_OVERLAP,
     }
 )
 """What a check tells: no cell shows it, or not yet. The rest is `preflight node`'s."""
@@ -145,6 +153,20 @@ def from_risks(
                 if risk.commands
             ],
             advice=risk.advice,
+        )
+
+
+def from_remarks(matrix: Matrix, remarks: Sequence[Remark]) -> Iterator[Finding]:
+    """What spec, cluster and inventory say before any probe."""
+    positions = {node.name: number for number, node in enumerate(matrix.nodes)}
+    for remark in remarks:
+        yield hazard(
+            Cause.CONFIGURATION,
+            remark.severity,
+            remark.title,
+            nodes=sorted(positions[name] for name in remark.nodes if name in positions),
+            evidence=remark.evidence,
+            advice=remark.advice,
         )
 
 

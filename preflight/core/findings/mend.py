@@ -14,7 +14,7 @@ from preflight.core.findings.remedy import Remedy
 from preflight.core.findings.requests import requests
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
-from preflight.core.model import Family, Leg
+from preflight.core.model import Family, Leg, Place
 from preflight.core.naming import Naming
 from preflight.core.terms import listed
 
@@ -34,6 +34,10 @@ _IN_WORDS: Mapping[Cause, str] = {
     Cause.INTERCEPTED: "Take this traffic out of the proxy or firewall that answers for others.",
     Cause.NOT_LISTENING: "Is Cilium's agent running there (kubectl -n kube-system get pods -o "
     "wide), and does another process or another address have the port?",
+    Cause.NOT_CILIUM: "Stop whatever has the port there (ss -ltnp), so that Cilium's agent can "
+    "have it, and see that the agent runs (kubectl -n kube-system get pods -o wide).",
+    Cause.NOT_ANSWERING: "See whether Cilium's agent is well there (kubectl -n kube-system exec "
+    "POD -- cilium-health status; its logs), or who else has the port (ss -ltnp).",
 }
 
 
@@ -91,19 +95,40 @@ def mend(
         if group.kind.leg is Leg.REPLY:
             who = naming.name(sum(1 << n for n in set(group.destinations)))
         return _of(advice.for_neighbour(who))
+    if cause is Cause.INTERCEPTED and group.kind.place is Place.DESTINATION:
+        who = naming.name(sum(1 << n for n in set(group.destinations)))
+        return Mending(
+            advice=f"{who}: look in its nat and mangle rules (nft list ruleset, iptables-save -t "
+            "nat) for a redirect, DNAT or TPROXY that takes this port elsewhere."
+        )
     asked: tuple[Request, ...] = ()
     around = next((turn for d in diagnoses if d.path and (turn := loop(d.path))), ())
     if cause is Cause.NETWORK and around:
         return Mending(advice=f"Correct the routes of {listed(around)} to these destinations.")
     if cause in _BY_THE_NETWORK:
         asked = requests(matrix.nodes, matrix.probes, tests, blocks)
-    words = _IN_WORDS.get(cause, "")
+    words = _of_data(naming, group) if cause is Cause.DATA else _IN_WORDS.get(cause, "")
     if cause is Cause.NETWORK and group.kind.place is None:
         words = (
             "Whether the destination itself or a firewall before it refuses is not known without "
             "an agent there: look at the destination's own firewall first."
         )
     return Mending(requests=asked, advice=words)
+
+
+def _of_data(naming: Naming, group: Group) -> str:
+    """For connections that carry nothing."""
+    if group.kind.place in (Place.SOURCE, Place.DESTINATION):
+        inside = group.sources if group.kind.place is Place.SOURCE else group.destinations
+        who = naming.name(sum(1 << n for n in set(inside)))
+        return (
+            f"{who}: look in its own firewall (nft list ruleset, iptables-save) for rules that a "
+            "SYN does not meet: on established connections, on content, on source ports."
+        )
+    return (
+        "Look for what inspects connections on the way (an application firewall, an IPS, a proxy) "
+        "and for rules that a SYN does not meet: let HTTP between nodes on this port through."
+    )
 
 
 def _at_most(diagnoses: Sequence[Diagnosis], small: Mapping[int, int]) -> list[Diagnosis]:

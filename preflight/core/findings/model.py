@@ -27,9 +27,17 @@ class Cause(StrEnum):
     ROUTE = "route"
     NEIGHBOUR = "neighbour"
     NOT_LISTENING = "not-listening"
+    NOT_CILIUM = "not-cilium"  # something else serves TCP 4240
+    NOT_ANSWERING = "not-answering"  # whatever serves TCP 4240 is silent
+    DATA = "data"  # SYNs pass, what a connection carries does not
+    OVERLAY = "overlay"  # the overlay carries nothing, though the way for its tunnel is open
+    CHECKSUM = "checksum"  # the overlay carries ICMP and no TCP
+    POLICY = "policy"  # the overlay carries TCP and no ICMP
+    ENDPOINT = "health-endpoint"  # one is not there
     NO_AGENT = "no-agent"
     NOT_WATCHED = "not-watched"
     INTERRUPTED = "interrupted"
+    CONFIGURATION = "configuration"  # spec, cluster and inventory: known before any probe
     HAZARD = "hazard"  # no cell shows it yet: a fact of a node that will hurt Cilium
 
 

@@ -99,11 +99,13 @@ def _request(
 def _source_ports(probe: Probe) -> str:
     if probe.protocol is Protocol.ICMP:
         return ""
+    if probe.source_ports is not None:
+        return f"{probe.source_ports[0]}-{probe.source_ports[1]}"
     return _ANY if probe.one_way else _HIGH
 
 
 def _reason(probe: Probe, test: FamilyProbe, *, exact: bool) -> str:
-    parts = [_WHAT.get(probe.kind, "Kubernetes nodes")]
+    parts = [probe.purpose or _WHAT.get(probe.kind, "Kubernetes nodes")]
     if probe.protocol is Protocol.ICMP:
         request, answer = (128, 129) if test.family == "ipv6" else (8, 0)
         parts.append(_ECHO.format(request=request, answer=answer))

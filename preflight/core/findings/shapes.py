@@ -201,7 +201,7 @@ class Shapes:
         here, there = _sides(rows)
         if rows == _clean({s: planned[s] & there for s in members(here)}):
             return self.way(here, there)
-        far = next(iter(rows.values()))
+        far = rows[min(rows)]
         near = rows.get(next(members(far)), 0)
         back = {s: planned[s] & (far if near >> s & 1 else near) for s in members(near | far)}
         if not near & far and rows == _clean(back):
@@ -237,7 +237,8 @@ def _there_and_back(names: Sequence[str]) -> list[str]:
         source, arrow, destination = name.partition(" → ")
         back = f"{destination}{arrow}{source}"
         if arrow and back in names:
-            first = min(name, back, key=names.index)
+            classes = "=" in source and "=" in destination  # in order, whichever came first
+            first = min(name, back) if classes else min(name, back, key=names.index)
             out.setdefault(first.replace(arrow, " ↔ "))
         else:
             out.setdefault(name)

@@ -19,8 +19,9 @@ from preflight.core.diagnosis.trial import Rule, RuleHit
 from preflight.core.findings.model import Cause
 from preflight.core.findings.owners import owner
 from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
+from preflight.core.hello import in_words
+from preflight.core.model import Came, Family, Hello, Leg, Place, Verdict
 from preflight.core.model import Cause as CellCause
-from preflight.core.model import Family, Leg, Place, Verdict
 from preflight.core.terms import listed, plural
 
 _UNKNOWN: Mapping[Cause, str] = {
@@ -60,6 +61,7 @@ class Subject(NamedTuple):
     owners: Mapping[str, str]  # the node that has an address
     small: int = 0  # the smallest MTU of destinations that take less than their sources send
     instead: str = ""  # the nodes that got it, where they were not meant
+    hellos: Sequence[Hello] = ()  # the unlike ones of its cells
 
 
 def title(cause: Cause, subject: Subject) -> str:
@@ -77,8 +79,13 @@ def title(cause: Cause, subject: Subject) -> str:
         Cause.ROUTE: f"{where}: the source has no route for {what}, or one that forbids it",
         Cause.NEIGHBOUR: _neighbour(subject),
         Cause.NOT_LISTENING: f"{where}: nobody serves {what} there",
-        Cause.INTERCEPTED: f"{where}: something on the way answers {what} in the destination's "
-        "place",
+        Cause.NOT_CILIUM: f"{subject.guilty}: something other than Cilium answers on {what}"
+        f"{_as_one(subject)}",
+        Cause.NOT_ANSWERING: f"{subject.guilty}: what serves {what} takes connections and does not "
+        f"answer GET /hello{_held(subject)}",
+        Cause.DATA: f"{where}: {_data(subject)}",
+        Cause.INTERCEPTED: f"{where}: something {_interceptor(subject)} answers {what} in the "
+        "destination's place",
         Cause.SIZE: f"{where}: {_size(subject)}",
         Cause.FLOWS: f"{where}: {_flows(subject)}",
         Cause.INSPECTION: f"{where}: {_inspection(subject)}",
@@ -165,6 +172,35 @@ def _inside_node(subject: Subject) -> str:
     some = "some " if kind.verdict is Verdict.LOSSY else ""
     how = "refuses" if kind.cause is CellCause.REJECTED else "throws away"
     return f"{subject.where}: the {at} itself {how} {some}{answer}{subject.what}"
+
+
+def _interceptor(subject: Subject) -> str:
+    inside = subject.group.kind.place is Place.DESTINATION
+    return f"inside {subject.guilty}" if inside and subject.guilty else "on the way"
+
+
+def _as_one(subject: Subject) -> str:
+    """What all of them answer, where that is the same."""
+    told = {in_words(hello) for hello in subject.hellos}
+    return f": {told.pop()}" if len(told) == 1 else ""
+
+
+def _held(subject: Subject) -> str:
+    holders = {hello.holder for hello in subject.hellos}
+    return f": {holders.pop()}" if len(holders) == 1 and None not in holders else ""
+
+
+def _data(subject: Subject) -> str:
+    kind = subject.group.kind
+    if kind.place is None or kind.place is Place.PATH:
+        who = "something" if kind.place is None else "the network"
+    else:
+        who = f"the {kind.place} itself"
+    none = all(h.answer in (Came.REFUSED, Came.UNANSWERED) for h in subject.hellos)
+    if subject.hellos and none:
+        return f"probes to {subject.what} pass, but {who} stops the node's own connections"
+    answer = "answers in" if kind.leg is Leg.REPLY else "requests in"
+    return f"SYNs to {subject.what} pass, but {who} stops {answer} the connection then made"
 
 
 def _neighbour(subject: Subject) -> str:

@@ -1,9 +1,10 @@
 """A diff as JUnit, for CI servers: a case for each pair and probe that either run tested.
 
-What got worse and is required fails; with `strict` what is recommended, too. What was not known in
-one of the runs is skipped, with the reason, and so is what got worse and is only recommended. All
-else passes; what is still bad says so in its output. Where there are more than 50,000 cells, cases
-are blocks of cells that turned alike, and one for all cells of a test that are open in both.
+What got worse and is required fails; with `strict` what is recommended, too. What is required, was
+known and is not any more is an error. What else was not known in one of the runs is skipped, with
+the reason, and so is what got worse and is only recommended. All else passes; what is still bad
+says so in its output. Where there are more than 50,000 cells, cases are blocks of cells that turned
+alike, and one for all cells of a test that are open in both.
 """
 
 from __future__ import annotations
@@ -56,10 +57,11 @@ def _suite(diff: Diff, tally: Tally, *, strict: bool, many: bool) -> Iterator[st
     cases = list(_blocks(diff, tally) if many else _cells(diff, tally.test))
     bodies = [_body(case, required=required) for case in cases]
     failures = sum(body.startswith("<failure") for body in bodies)
+    errors = sum(body.startswith("<error") for body in bodies)
     skipped = sum(body.startswith("<skipped") for body in bodies)
     yield (
         f"  <testsuite name={quoteattr(f'{probe} {tally.test.family}')} tests="
-        f'"{len(cases)}" failures="{failures}" errors="0" skipped="{skipped}">\n'
+        f'"{len(cases)}" failures="{failures}" errors="{errors}" skipped="{skipped}">\n'
         f'    <properties><property name="severity" value="{tally.severity}"/>'
         f'<property name="cells" value="{sum(tally.turns.values())}"/></properties>\n'
     )
@@ -76,6 +78,8 @@ def _body(case: _Case, *, required: bool) -> str:
         if required:
             return f"<failure type={quoteattr(str(case.turn))} message={quoteattr(turned)}/>"
         return f"<skipped message={quoteattr(f'recommended, and got worse: {turned}')}/>"
+    if case.turn in (Turn.LOST, Turn.ONLY_BEFORE) and required:
+        return f"<error type={quoteattr(str(case.turn))} message={quoteattr(turned)}/>"
     if case.turn in _MESSAGES:
         return f"<skipped message={quoteattr(f'{_MESSAGES[case.turn]}: {turned}')}/>"
     if case.turn in STILL_BAD or case.turn is Turn.MENDED:
