@@ -150,6 +150,48 @@ NODES = (
         shut=(Shut("fw", "n2"),),
     ),
     Row(
+        "a sender's own translation of destinations",
+        (
+            Fault(
+                "n1",
+                "table ip lead { chain out { type nat hook output priority -100; policy accept; "
+                f"ip daddr $n3 {GENEVE} dnat to $n4; }}; }}",
+            ),
+        ),
+        (
+            Find(
+                Cause.TRANSLATION,
+                "n1 → n3",
+                1,
+                ("the source's own firewall rewrites", "$n4", "look in its own nat rules"),
+            ),
+        ),
+    ),
+    Row(
+        "iptables-legacy: a policy that a goto leads to",
+        (
+            Fault(
+                "n4",
+                "iptables-legacy -N corp; iptables-legacy -A corp -p tcp --dport 22 -j ACCEPT; "
+                "iptables-legacy -A INPUT -p udp -g corp; iptables-legacy -A INPUT -j ACCEPT; "
+                "iptables-legacy -P INPUT DROP",
+                "iptables-legacy -P INPUT ACCEPT; iptables-legacy -F; iptables-legacy -X",
+            ),
+        ),
+        (
+            Find(
+                Cause.RULE,
+                "all → n4",
+                3,
+                ("policy of chain filter INPUT",),
+                "n4",
+                "iptables-legacy ip filter INPUT",
+                mends=True,
+            ),
+        ),
+        shut=(Shut("fw", "n4"),),
+    ),
+    Row(
         "iptables: a chain of somebody's, and the last rule that RHEL once came with",
         (
             Fault(

@@ -27,7 +27,8 @@ def notes(
         packets = "packets" if count != 1 else "packet"
         out.append(
             f"{scope.nodes[node].name} got {count} {packets} of this run that were meant for "
-            f"another node, such as {example}: something on the path translates destinations"
+            f"another node, such as {example}: something translates destinations, on the path or "
+            "at the sender"
         )
     if slow:
         pairs = ", ".join(

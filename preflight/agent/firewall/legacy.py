@@ -222,7 +222,7 @@ def _told(family: int, name: str, movement: _Movement, rule: Rule, base: str) ->
         "text": rule.text[:_LONGEST],
         "comment": option(rule.words, "--comment"),
         "tool": _TOOLS[family] + "-legacy",
-        "position": rule.position,
+        "position": rule.position or _turn(movement, base),
         "packets": movement.of(rule),
         "base": {
             "type": "nat" if name == "nat" else "filter",
@@ -234,6 +234,18 @@ def _told(family: int, name: str, movement: _Movement, rule: Rule, base: str) ->
         "chain_rules": len(movement.table.chains.get(rule.chain, [])),
         "set_by": [],
     }
+
+
+def _turn(movement: _Movement, base: str) -> int:
+    """The position of the goto or return by which packets came to a chain's policy, past all that
+    comes after it; 0 where none moved, or several did.
+    """
+    turned = [
+        rule.position
+        for rule in movement.table.chains.get(base, [])
+        if movement.of(rule) and (rule.target == "RETURN" or option(rule.words, "-g", "--goto"))
+    ]
+    return turned[0] if len(turned) == 1 else 0
 
 
 class LegacyCounters:

@@ -11,7 +11,7 @@ from preflight.core.diagnosis.discovery import ended, mute, stuck_back, unfound
 from preflight.core.diagnosis.flows import flows
 from preflight.core.diagnosis.hops import path, path_back
 from preflight.core.diagnosis.kernel import KernelReason, explain
-from preflight.core.diagnosis.rewrites import rewrites
+from preflight.core.diagnosis.rewrites import readdressed, rewrites
 from preflight.core.diagnosis.trial import Observed, Purpose, RuleHit
 from preflight.core.groups import Kind
 from preflight.core.model import Family, Leg, Phase, Place, Probe
@@ -58,6 +58,7 @@ def conclude(
         stuck_back=stuck_back(observed, kind),
         mute_node=None if sure else mute(observed, kind, on_link=on_link),
         notes=tuple(_notes(observed, kind, hits)),
+        readdressed=readdressed(observed),
     )
 
 

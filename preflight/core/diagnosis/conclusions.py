@@ -117,3 +117,4 @@ class Diagnosis(NamedTuple):
     stuck_back: bool = False  # no answer left: the destination's next hop answers no ARP or ND
     mute_node: int | None = None  # who sent no answer, ARP or ND, to those who bring it packets
     notes: tuple[str, ...] = ()  # what could not be found out, and why
+    readdressed: str = ""  # where shots left for, when that is not where they were sent to

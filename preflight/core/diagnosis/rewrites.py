@@ -41,6 +41,16 @@ def rewrites(observed: Observed) -> tuple[Rewrite, ...]:
     return tuple(found)
 
 
+def readdressed(observed: Observed) -> str:
+    """The destination that shots left their own node with, if it is not the one they were given."""
+    meant = observed.destination_address
+    if not meant:
+        return ""
+    left = Counter(seen.destination for seen in observed.passages.get("left", {}).values())
+    others = [a for a, _ in left.most_common() if ip_address(a) != ip_address(meant)]
+    return others[0] if others else ""
+
+
 def foreign_sources(observed: Observed, own: Collection[str]) -> tuple[str, ...]:
     """Source addresses that shots left with and that are none of the source's `own`.
 

@@ -96,7 +96,8 @@ def _finding(
     cause = blame(group, diagnoses)
     on_the_path = cause in (Cause.NETWORK, Cause.INTERCEPTED)
     instead = _instead(matrix, group, astray) if on_the_path else ()
-    if instead or (cause is Cause.NETWORK and any(map(_another_port, diagnoses))):
+    own_doing = cause is Cause.NETWORK and any(d.readdressed for d in diagnoses)
+    if instead or own_doing or (cause is Cause.NETWORK and any(map(_another_port, diagnoses))):
         cause = Cause.TRANSLATION
     hits = list(rules(diagnoses))
     tests = tuple(

@@ -103,6 +103,8 @@ def of_diagnosis(diagnosis: Diagnosis, matrix: Matrix) -> Iterator[str]:
         yield from _flows(diagnosis.flows)
     if diagnosis.content is not None and not diagnosis.hits:
         yield from _content(diagnosis.content)
+    if diagnosis.readdressed:
+        yield f"it leaves its own node already with {diagnosis.readdressed} as its destination"
     for rewrite in diagnosis.rewrites:
         yield f"the {rewrite.field} is rewritten: {rewrite.left} left, {rewrite.arrived} arrived"
 
@@ -172,7 +174,10 @@ def _flows(flows: Flows) -> Iterator[str]:
     elif flows.pattern is FlowPattern.RANDOM:
         yield f"{told}; the loss hits all flows alike"
     elif flows.pattern is FlowPattern.LIMITED:
-        yield f"{told}: the first ones, then few, as a rate limiter does"
+        if 2 * flows.passed > flows.sent:
+            yield f"{told}: lost ones come at even distances, as at a limit just below our rate"
+        else:
+            yield f"{told}: the first ones, then few, as a rate limiter does"
     elif flows.pattern is FlowPattern.HIGH_ONLY:
         yield f"{told}: none from below 1024, those from 1024 up"
     elif flows.pattern is FlowPattern.LOW_ONLY:

@@ -95,12 +95,8 @@ def mend(
         if group.kind.leg is Leg.REPLY:
             who = naming.name(sum(1 << n for n in set(group.destinations)))
         return _of(advice.for_neighbour(who))
-    if cause is Cause.INTERCEPTED and group.kind.place is Place.DESTINATION:
-        who = naming.name(sum(1 << n for n in set(group.destinations)))
-        return Mending(
-            advice=f"{who}: look in its nat and mangle rules (nft list ruleset, iptables-save -t "
-            "nat) for a redirect, DNAT or TPROXY that takes this port elsewhere."
-        )
+    if own := _own_rules(naming, cause, group, diagnoses):
+        return Mending(advice=own)
     asked: tuple[Request, ...] = ()
     around = next((turn for d in diagnoses if d.path and (turn := loop(d.path))), ())
     if cause is Cause.NETWORK and around:
@@ -114,6 +110,23 @@ def mend(
             "an agent there: look at the destination's own firewall first."
         )
     return Mending(requests=asked, advice=words)
+
+
+def _own_rules(naming: Naming, cause: Cause, group: Group, diagnoses: Sequence[Diagnosis]) -> str:
+    """Where it is a node's own rules that lead packets elsewhere; else nothing."""
+    if cause is Cause.INTERCEPTED and group.kind.place is Place.DESTINATION:
+        who = naming.name(sum(1 << n for n in set(group.destinations)))
+        return (
+            f"{who}: look in its nat and mangle rules (nft list ruleset, iptables-save -t "
+            "nat) for a redirect, DNAT or TPROXY that takes this port elsewhere."
+        )
+    if cause is Cause.TRANSLATION and any(d.readdressed for d in diagnoses):
+        who = naming.name(sum(1 << n for n in set(group.sources)))
+        return (
+            f"{who}: look in its own nat rules for what leaves it (nft list ruleset, iptables-save "
+            "-t nat: OUTPUT) for a DNAT or redirect of this port, and except the nodes."
+        )
+    return ""
 
 
 def _of_data(naming: Naming, group: Group) -> str:

@@ -257,6 +257,12 @@ def _inspection(subject: Subject) -> str:
 
 
 def _translation(subject: Subject) -> str:
+    own = next((d.readdressed for d in subject.diagnoses if d.readdressed), "")
+    if own:
+        return (
+            f"{subject.what} leaves for {own} instead: the source's own firewall rewrites its "
+            "destination address"
+        )
     if subject.instead:
         return (
             f"{subject.what} is delivered to {subject.instead} instead: something on the path "
