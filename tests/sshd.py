@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import fcntl
 import functools
 import os
 import shutil
@@ -185,6 +186,14 @@ class User:
 
 
 @contextlib.contextmanager
+def accounts() -> Iterator[None]:
+    """Only one test at a time changes the machine's accounts: the tools lock unlike files."""
+    with Path(tempfile.gettempdir(), "preflight-test-accounts.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
 def temporary_user(
     directory: Path, label: str, shell: str = "/bin/bash", sudoers: str | None = None
 ) -> Iterator[User]:
@@ -194,9 +203,10 @@ def temporary_user(
     home.mkdir()
     password = f"Pw-{os.urandom(6).hex()}"
     rule = Path(f"/etc/sudoers.d/preflight-{name}")
-    subprocess.run(["useradd", "-M", "-d", home, "-s", shell, name], check=True)
-    try:
+    with accounts():
+        subprocess.run(["useradd", "-M", "-d", home, "-s", shell, name], check=True)
         subprocess.run(["chpasswd"], input=f"{name}:{password}", text=True, check=True)
+    try:
         shutil.chown(home, name)
         let_others_in(home.parent)
         if sudoers is not None:
@@ -205,7 +215,8 @@ def temporary_user(
         yield User(name, home, password)
     finally:
         rule.unlink(missing_ok=True)
-        subprocess.run(["userdel", "-f", name], check=True, capture_output=True)
+        with accounts():
+            subprocess.run(["userdel", "-f", name], check=True, capture_output=True)
 
 
 class Client:

@@ -89,7 +89,8 @@ def udp_ports(
     if within is not None:
         first, span = within[0], within[1] - within[0] + 1
         start = int.from_bytes(draw[1:3], "big")
-        return [first + (start + i * span // count + i) % span for i in range(count)]
+        rest = max(span - count, 0)  # so that none comes twice while there is room
+        return [first + (start + i * rest // count + i) % span for i in range(count)]
     ports = [_LOW_PORT + (draw[1] % 16) * 16 + (turn & 15)]
     width = (_LAST_PORT - _FIRST_HIGH_PORT) // max(count - 1, 1)
     for i in range(1, count):
