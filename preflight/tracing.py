@@ -6,11 +6,12 @@ from typing import Any
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.findings.build import findings
 from preflight.core.findings.model import Finding
+from preflight.core.findings.samples import Sample
 from preflight.core.findings.split import Looked
 from preflight.core.groups import FamilyProbe, Kind, groups
 from preflight.core.looks import CellLook
 from preflight.core.matrix import Matrix
-from preflight.diagnose import Ground, Sample
+from preflight.diagnose import Ground
 
 
 class Tracing:

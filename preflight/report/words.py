@@ -113,7 +113,8 @@ _LOSSY: _Remedies = {
 _UNKNOWN: Mapping[Cause | None, str] = {
     Cause.NO_AGENT: "Without an agent at both ends this cannot be seen.",
     Cause.NOT_WATCHED: "A capture lost packets, or the probes could not be sent, so nothing is "
-    "proved: run again, with a lower --rate if it stays.",
+    "proved. Lost packets: run again, with a lower --rate if it stays. An ip rule that leads "
+    "another way: see `ip rule` on the source.",
     Cause.INTERRUPTED: "The run ended before this was decided: run again.",
 }
 _CLOSED: Mapping[Cause | None, str] = {
