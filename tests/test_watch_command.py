@@ -243,8 +243,7 @@ def test_the_terminal_is_given_back(lab4: Lab, how: signal.Signals) -> None:
 def test_ctrl_z_gives_the_terminal_back_for_as_long_as_it_takes(lab4: Lab) -> None:
     """In a shell, since a process without one is not stopped."""
     bash = shutil.which("bash")
-    if bash is None:
-        pytest.skip("it needs a shell with job control")
+    assert bash is not None, "bash is not installed: it has the job control that this needs"
     one = Terminal([bash, "--norc", "--noprofile", "-i"])
     one.key(shlex.join(command(lab4, "--no-diagnose")).encode() + b"\n")
     one.until(b"round 1 at")
