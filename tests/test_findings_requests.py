@@ -154,6 +154,13 @@ def test_blocks_become_as_few_requests_as_they_can() -> None:
     ]
 
 
+def test_blocks_that_overlap_or_were_cut_to_pieces_are_asked_for_as_one() -> None:
+    pieces = [block([0, 1], [3]), block([0], [3, 4]), block([1, 0], [4]), block([1], [4])]
+    (found,) = requests(nodes(), PROBES, [GENEVE4], pieces)
+    assert found.sources == ("10.0.1.11/32", "10.0.1.12/32")
+    assert found.destinations == ("10.0.2.11/32", "10.0.2.12/32")
+
+
 def test_a_block_speaks_of_its_own_tests_alone() -> None:
     own = [block([0], [3])._replace(tests=(GENEVE4,)), block([1], [3])._replace(tests=(GENEVE6,))]
     found = requests(nodes(), PROBES, [GENEVE4, GENEVE6], own)

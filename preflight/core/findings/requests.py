@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from preflight.core.cover import cover
 from preflight.core.findings.cidrs import cidrs
 from preflight.core.findings.model import Block, Request
 from preflight.core.groups import FamilyProbe
 from preflight.core.model import Node, Probe, ProbeKind, Protocol
+from preflight.core.naming import members
 
 _WHAT: Mapping[ProbeKind, str] = {
     ProbeKind.GENEVE: "Cilium GENEVE overlay between Kubernetes nodes; required",
@@ -34,50 +36,39 @@ def requests(
 ) -> tuple[Request, ...]:
     """What a firewall between the nodes must let pass, so that no pair of `blocks` stays shut.
 
-    One request for each test and direction; blocks that differ in one side alone share one. No
-    CIDR holds the address of a node that is not meant.
+    As few for each test and direction as its pairs need, however the blocks cut them. No CIDR holds
+    the address of a node that is not meant.
     """
     found: dict[Request, None] = {}
     for test in tests:
         own = [b for b in blocks if not b.tests or test in b.tests]
-        for sources, destinations in _merged(_ways(own)):
+        for sources, destinations in _ways(len(nodes), own):
             for request in _request(nodes, probes[test.probe], test, sources, destinations):
                 found.setdefault(request)
     return tuple(found)
 
 
-_Side = frozenset[int]
-
-
-def _ways(blocks: Sequence[Block]) -> Iterator[tuple[_Side, _Side]]:
+def _ways(nodes: int, blocks: Sequence[Block]) -> list[tuple[int, int]]:
+    """The blocks' pairs as few sources times destinations as can be, both as sets of nodes."""
+    rows: dict[int, int] = {}
     for block in blocks:
-        sources, destinations = frozenset(block.sources), frozenset(block.destinations)
-        yield sources, destinations
-        if block.both_ways:
-            yield destinations, sources
-
-
-def _merged(ways: Iterator[tuple[_Side, _Side]]) -> list[tuple[_Side, _Side]]:
-    """Blocks as few as they can be told, every source to every destination still."""
-    found = list(dict.fromkeys(ways))
-    for side in (1, 0):
-        joined: dict[_Side, _Side] = {}
-        for way in found:
-            same, other = way[1 - side], way[side]
-            joined[same] = joined.get(same, frozenset()) | other
-        found = [(a, b) if side else (b, a) for a, b in joined.items()]
-    return found
+        sides = [sum(1 << n for n in side) for side in (block.sources, block.destinations)]
+        for sources, destinations in (sides, sides[::-1])[: 1 + block.both_ways]:
+            for source in members(sources):
+                rows[source] = rows.get(source, 0) | destinations
+    found = cover(rows, [(1 << nodes) - 1] * nodes, ())
+    return sorted(found, key=lambda way: [side & -side for side in way])  # as in the inventory
 
 
 def _request(
-    nodes: Sequence[Node], probe: Probe, test: FamilyProbe, sources: _Side, destinations: _Side
+    nodes: Sequence[Node], probe: Probe, test: FamilyProbe, sources: int, destinations: int
 ) -> Iterator[Request]:
     """One request for each cluster: nodes of different ones need not talk."""
-    clusters = dict.fromkeys(nodes[n].cluster for n in sorted(sources))
+    clusters = dict.fromkeys(nodes[n].cluster for n in members(sources))
     for cluster in clusters:
         sides = []
         for side in (sources, destinations):
-            chosen = (nodes[n] for n in side if nodes[n].cluster == cluster)
+            chosen = (nodes[n] for n in members(side) if nodes[n].cluster == cluster)
             meant = {a for n in chosen if (a := n.address_in(test.family)) is not None}
             others = {a for n in nodes for a in n.addresses} - meant
             sides.append(cidrs(meant, others))
