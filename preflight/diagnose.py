@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from preflight.chorus import Chorus
-from preflight.core.diagnosis.conclude import conclude
+from preflight.core.diagnosis.conclude import conclude, in_brief
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.discovery import culprits
-from preflight.core.diagnosis.plan import hops_back, shots
+from preflight.core.diagnosis.plan import brief_shots, hops_back, shots
 from preflight.core.diagnosis.sizes import SizeSearch
 from preflight.core.diagnosis.trial import Form, Observed, Purpose, Shot, Trial, observe
 from preflight.core.facts.risk import Risk
+from preflight.core.findings.again import confirmed, doubtful, lossy
+from preflight.core.findings.brief import brief_samples
 from preflight.core.findings.build import Astray, findings
 from preflight.core.findings.hazards import (
     Sources,
@@ -24,8 +26,9 @@ from preflight.core.findings.model import Finding
 from preflight.core.findings.overlay_words import Context
 from preflight.core.findings.samples import Sample, samples
 from preflight.core.findings.served import heard_from
+from preflight.core.findings.shapes import Shapes
 from preflight.core.findings.split import Looked
-from preflight.core.groups import FamilyProbe, Kind, groups
+from preflight.core.groups import FamilyProbe, Group, Kind, groups
 from preflight.core.matrix import Matrix
 from preflight.core.model import (
     Cause,
@@ -100,34 +103,18 @@ class Ground(NamedTuple):
 
 
 def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
-    """Findings about all that is not open, after a closer look at one cell of each group."""
+    """Findings about all that is not open, after closer looks at some cells of each group."""
     bad = groups(matrix)
     looks: dict[int, list[Looked]] = {}
-    alone = not ground.options.diagnose or ground.chorus.interrupted
-    chosen = [] if alone else samples(matrix, bad, ground.chorus.alive)
-    aliens: dict[int, tuple[int, str]] = {}
     seen_from: dict[tuple[int, str], Diagnosis] = {}
-    if not alone:
-        for number, (alien, sample) in enumerate(_aliens(matrix, ground), len(chosen)):
-            aliens[number] = alien
-            chosen.append((-1, sample))
-    if chosen:
-        what = f"{len(chosen)} cells" if len(chosen) > 1 else "one cell"
-        ground.progress.phase(f"a closer look at {what}: which rule, hop, flow or size", 0)
+    if ground.options.diagnose and not ground.chorus.interrupted:
+        closer = _Closer(matrix, bad, ground)
         try:
-            found = ground.examiner().examine(dict(enumerate(s for _, s in chosen)))
+            looks, seen_from = closer.first()
+            looks = closer.second(looks)
         except Exception as error:  # a bug here costs the explanation, never the matrix
             text = f"a bug of preflight's own ({type(error).__name__}: {error})"
             ground.progress.note(f"the closer look failed, findings are without it: {text}")
-            found = {}
-        for number, diagnosis in found.items():
-            position, sample = chosen[number]
-            if number in aliens:
-                seen_from[aliens[number]] = diagnosis
-                continue
-            test = FamilyProbe(sample.probe, sample.family)
-            look = Looked(sample.source, sample.destination, diagnosis, test)
-            looks.setdefault(position, []).append(look)
     found_out = findings(matrix, bad, looks, ground.astray, ground.mtus, ground.context)
     hazards = [
         *from_remarks(matrix, ground.options.remarks),
@@ -135,6 +122,84 @@ def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
         *translated(matrix, ground.sources, seen_from),
     ]
     return numbered(found_out, hazards)
+
+
+class _Closer:
+    """The closer looks of one run: the first at all groups, the second at what they leave open."""
+
+    def __init__(self, matrix: Matrix, bad: Sequence[Group], ground: Ground) -> None:
+        self._matrix = matrix
+        self._shapes = Shapes(matrix)
+        self._groups = bad
+        self._ground = ground
+        self._examiner: Examiner | None = None
+        self._begun = time.monotonic()
+
+    def first(self) -> tuple[dict[int, list[Looked]], dict[tuple[int, str], Diagnosis]]:
+        """Looks by the position of their group, and those at packets from unlisted addresses."""
+        usable = self._ground.chorus.alive
+        chosen = samples(self._matrix, self._groups, usable)
+        brief = brief_samples(self._matrix, self._shapes, self._groups, chosen, usable)
+        aliens = list(_aliens(self._matrix, self._ground))
+        count = len(chosen) + len(aliens)
+        if not count:
+            return {}, {}
+        what = f"{count} cells" if count > 1 else "one cell"
+        if brief:
+            what += f", and in brief at {len(brief)} more"
+        self._ground.progress.phase(f"a closer look at {what}: which rule, hop, flow or size", 0)
+        asked = [*chosen, *brief, *((-1, sample) for _, sample in aliens)]
+        looks: dict[int, list[Looked]] = {}
+        seen_from: dict[tuple[int, str], Diagnosis] = {}
+        known = iter(aliens)
+        for (position, _), look in zip(asked, self._made([s for _, s in asked]), strict=True):
+            alien = next(known)[0] if position < 0 else None
+            if look is not None and alien is not None:
+                seen_from[alien] = look.diagnosis
+            elif look is not None:
+                looks.setdefault(position, []).append(look)
+        return looks, seen_from
+
+    def second(self, looks: dict[int, list[Looked]]) -> dict[int, list[Looked]]:
+        """The looks, less those that another one does not bear out, and with some more."""
+        doubted = [(i, look) for i, own in looks.items() for look in doubtful(self._shapes, own)]
+        usable = self._ground.chorus.alive
+        more = lossy(self._shapes, self._groups, looks, usable)
+        if not (doubted or more) or self._ground.chorus.interrupted:
+            return looks
+        late = time.monotonic() - self._begun > _BUDGET_S
+        asked = [self._as_before(i, look) for i, look in doubted] + [sample for _, sample in more]
+        made = [None] * len(asked) if late else self._made(asked)
+        out = {i: list(own) for i, own in looks.items()}
+        for (i, look), again in zip(doubted, made, strict=False):
+            if not confirmed(look, again):
+                out[i].remove(look)
+        for (i, _), found in zip(more, made[len(doubted) :], strict=True):
+            if found is not None:
+                out[i].append(found)
+        return out
+
+    def _as_before(self, position: int, look: Looked) -> Sample:
+        test = look.test or self._groups[position].tests[0]
+        kind = self._groups[position].kind
+        return Sample(look.source, look.destination, *test, kind, brief=look.brief)
+
+    def _made(self, asked: Sequence[Sample]) -> list[Looked | None]:
+        if self._examiner is None:
+            self._examiner = self._ground.examiner()
+        found = self._examiner.examine(dict(enumerate(asked)))
+        return [
+            None
+            if (diagnosis := found.get(i)) is None
+            else Looked(
+                sample.source,
+                sample.destination,
+                diagnosis,
+                FamilyProbe(sample.probe, sample.family),
+                sample.brief,
+            )
+            for i, sample in enumerate(asked)
+        ]
 
 
 def _aliens(matrix: Matrix, ground: Ground) -> Iterator[tuple[tuple[int, str], Sample]]:
@@ -207,12 +272,19 @@ class Examiner:
         out = {}
         for number, observed in seen.items():
             key, trial = trials[number]
+            probe, kind = self._scope.probes[trial.probe], wanted[key].kind
+            on_link = _on_link(observed, self._address(trial.destination, trial.family))
+            if wanted[key].brief:
+                told = in_brief(observed, probe, kind, on_link=on_link)
+                if told is not None:
+                    out[key] = told
+                continue
             out[key] = conclude(
                 observed,
-                self._scope.probes[trial.probe],
-                wanted[key].kind,
+                probe,
+                kind,
                 self._phase,
-                on_link=_on_link(observed, self._address(trial.destination, trial.family)),
+                on_link=on_link,
                 size=searches[number].result() if number in searches else None,
                 rounds=rounds.get(number, ()),
             )
@@ -252,6 +324,9 @@ class Examiner:
         inert = sample.destination in self._inert[sample.probe]
         pair = sample.source, sample.destination
         known = self._ports(sample.probe, sample.family, pair) if probe.one_way else ()
+        if sample.brief:
+            few = brief_shots(probe, self._phase, inert, sample.kind, known)
+            return Trial(number, *pair, sample.probe, sample.family, few)
         plan = shots(probe, sample.family, self._phase, inert, sample.kind, known, thorough)
         plain = [i for i, shot in enumerate(plan) if shot.purpose is Purpose.PLAIN]
         return Trial(
@@ -274,7 +349,7 @@ class Examiner:
         self._loaded |= part
         frames = {node: self._frame(node, number, trials, trace=trace, pcap=pcap) for node in part}
         chorus.send(frames)
-        most = max((len(t.shots) for t in trials), default=0) * len(trials)
+        most = max((sum(len(t.shots) for t in trials if t.source == n) for n in part), default=0)
         chorus.until(part, "ready", number, _SETTLE_S + _GRACE_S)
         chorus.broadcast(part, {"t": "go"})
         chorus.until(part, "sent", number, most / _RATE + _GRACE_S, keep)

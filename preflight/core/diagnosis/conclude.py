@@ -62,6 +62,24 @@ def conclude(
     )
 
 
+def in_brief(
+    observed: Observed, probe: Probe, kind: Kind, *, on_link: bool | None
+) -> Diagnosis | None:
+    """What a brief look proves: the rule that ends it, that none does, or the router behind which
+    it ends; None where it proves nothing. What takes many packets to prove, so few never tell.
+    """
+    if kind.leg is None or kind.place is None:
+        return None
+    if observed.seen.get(_LOST_BETWEEN[kind.leg, kind.place][1]) != 0:
+        return None  # not lost there this time, or not watched
+    whole = conclude(observed, probe, kind, Phase.AFTER, on_link=on_link)
+    if kind.place is Place.PATH:
+        told = whole.path is not None and whole.path.silent is not None
+        return Diagnosis(path=whole.path) if told else None
+    hits = tuple(hit for hit in whole.hits if not hit.of_discovery)
+    return None if whole.notes and not hits else Diagnosis(hits=hits)
+
+
 def _way(observed: Observed, kind: Kind, on_link: bool | None) -> Path | None:
     """Of the leg that is bad."""
     if kind.leg is Leg.REPLY:

@@ -16,6 +16,7 @@ A firewall that drops them keeps fewer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from preflight.core.diagnosis.ports import control_ports, shuffled, sweep_ports, usual_ports
@@ -43,6 +44,7 @@ _TCP_FIRST, _TCP_PORTS = 61000, 4000  # above Linux's default ephemeral range
 _PLAIN = {Protocol.UDP: 10, Protocol.TCP: 5, Protocol.ICMP: 5}
 _OF_EACH_FORM = 3
 _HOPS, _HOPS_THOROUGH = 10, 16
+_BRIEF = 2
 
 
 class _Sweep(NamedTuple):
@@ -88,9 +90,27 @@ def shots(
     # Rejections are paid from the same few ICMP errors a second as answers to a rising TTL, so
     # these go first; but a limiter's burst must not be spent before the sweep.
     ordered = rest + hops if kind.verdict in (Verdict.LOSSY, Verdict.OPEN) else hops + rest
-    if probe.protocol is Protocol.ICMP:
-        ordered = [shot._replace(source_port=i) for i, shot in enumerate(ordered, 1)]
-    return tuple(ordered)
+    return _numbered(probe, ordered)
+
+
+def _numbered(probe: Probe, ordered: Sequence[Shot]) -> tuple[Shot, ...]:
+    if probe.protocol is not Protocol.ICMP:
+        return tuple(ordered)
+    return tuple(shot._replace(source_port=i) for i, shot in enumerate(ordered, 1))
+
+
+def brief_shots(
+    probe: Probe, phase: Phase, inert: bool, kind: Kind, known_ports: Sequence[int]
+) -> tuple[Shot, ...]:
+    """The shots of a look that only asks who ends the probe: two, and rising TTL where it ends
+    between the nodes.
+    """
+    harmless = probe.kind in _TUNNELS and (inert or phase is Phase.AFTER)
+    aim = _Aim(probe, Form.HARMLESS if harmless else Form.PLAIN, known_ports, 0)
+    ordered = list(islice(aim.plain(), _BRIEF))
+    if _ends_on_the_path(kind):
+        ordered = list(islice(aim.hops(_HOPS), _HOPS)) + ordered
+    return _numbered(probe, ordered)
 
 
 def hops_back(kind: Kind, *, thorough: bool) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern, RewrittenField
 from preflight.core.diagnosis.trial import RuleHit
 from preflight.core.findings.blame import blame, rules
-from preflight.core.findings.causes import causes
+from preflight.core.findings.causes import Origin, causes
 from preflight.core.findings.evidence import evidence
 from preflight.core.findings.mend import Mending, mend
 from preflight.core.findings.model import Block, Cause, Finding
@@ -15,7 +15,7 @@ from preflight.core.findings.overlay import ours, with_overlay
 from preflight.core.findings.overlay_words import Context
 from preflight.core.findings.served import ITS_ANSWER_TOLD, WITH_HELLO, answers, told
 from preflight.core.findings.shapes import Shapes, union
-from preflight.core.findings.split import Looked, blamed, split
+from preflight.core.findings.split import Looked, Part, at, blamed, split
 from preflight.core.findings.titles import Subject, title
 from preflight.core.findings.unfound import cut, hidden, lacks
 from preflight.core.groups import Group
@@ -58,27 +58,28 @@ def findings(
         for part in _parts(matrix, shapes, group, (looks or {}).get(position, ()))
     ]
     parts = [part for _, part in pieces]
-    told = {i: looked for i, (_, looked) in enumerate(parts) if looked}
-    own = [part for part, _ in parts]
+    told = {i: part.looks for i, part in enumerate(parts) if part.looks}
+    own = [part.group for part in parts]
     instead = [_instead(matrix, part, astray or {}) for part in own]
     found = [
         _finding(matrix, shapes, [parts[i] for i in positions], astray or {}, mtus or {})
-        for positions in causes(shapes, own, told, [o for o, _ in pieces], instead)
+        for positions in causes(
+            shapes, own, told, [Origin(position, part.cause) for position, part in pieces], instead
+        )
     ]
     found = with_overlay(matrix, shapes, found, context or Context())
     found.sort(key=_importance)
     return [f._replace(identifier=f"F{n}") for n, f in enumerate(found, 1)]
 
 
-Part = tuple[Group, list[Looked]]
-
-
 def _parts(matrix: Matrix, shapes: Shapes, group: Group, looks: Sequence[Looked]) -> Iterator[Part]:
     """The group, cut where its cells have unlike causes."""
-    pieces = cut(matrix, shapes, group, looks)
+    brief = [look for look in looks if look.brief]
+    pieces = cut(matrix, shapes, group, [look for look in looks if not look.brief])
     yield from pieces.explained
-    for piece, own in pieces.rest:
-        yield from split(matrix, shapes, piece, own)
+    for rest in pieces.rest:
+        own = [*rest.looks, *at(shapes, rest.group, brief)]
+        yield from split(matrix, shapes, rest.group, own)
 
 
 def _finding(
@@ -88,9 +89,9 @@ def _finding(
     astray: Astray,
     mtus: Mapping[tuple[int, Family], int],
 ) -> Finding:
-    parts = sorted(parts, key=lambda part: _rank(part[0]))
-    own = [group for group, _ in parts]
-    looked = [look for _, looks in parts for look in looks]
+    parts = sorted(parts, key=lambda part: _rank(part.group))
+    own = [part.group for part in parts]
+    looked = sorted((look for part in parts for look in part.looks), key=lambda look: look.brief)
     diagnoses = [look.diagnosis for look in looked]
     group = own[0]
     cause = blame(group, diagnoses)
@@ -124,8 +125,10 @@ def _finding(
     blocks = tuple(
         dict.fromkeys(Block(g.sources, g.destinations, g.both_ways, g.where, g.tests) for g in own)
     )
-    inside = tuple(sorted({n for g, looks in parts for n in hidden(g, looks) or blamed(g)}))
-    telling = max(looked, key=lambda look: _weight(look.diagnosis), default=None)
+    inside = tuple(
+        sorted({n for part in parts for n in hidden(part.group, part.looks) or blamed(part.group)})
+    )
+    telling = max(looked, key=_weight, default=None)
     mending = mend(matrix, cause, group, tests, blocks, diagnoses, small, inside)
     return Finding(
         identifier="",
@@ -141,7 +144,7 @@ def _finding(
         nodes=tuple(nodes),
         evidence=(
             *(told(matrix, hellos) if cause in ITS_ANSWER_TOLD else ()),
-            *evidence(matrix, own, looked),
+            *evidence(matrix, own, _told_at_length(looked)),
         ),
         diagnosis=None if telling is None else telling.diagnosis,
         sample=_sample(group) if telling is None else (telling.source, telling.destination),
@@ -150,6 +153,16 @@ def _finding(
         advice=mending.advice,
         unknown=tuple(_unknown(cause, diagnoses, mending)),
     )
+
+
+def _told_at_length(looked: Sequence[Looked]) -> list[Looked]:
+    """The looks, of brief ones the rules alone where others tell the rest."""
+    if all(look.brief for look in looked):
+        return list(looked)
+    return [
+        look._replace(diagnosis=Diagnosis(hits=look.diagnosis.hits)) if look.brief else look
+        for look in looked
+    ]
 
 
 def _small_devices(
@@ -167,12 +180,14 @@ def _small_devices(
     return small
 
 
-def _weight(diagnosis: Diagnosis) -> tuple[bool, bool, bool]:
+def _weight(look: Looked) -> tuple[bool, bool, bool, bool]:
     """How much of the finding's cause one look tells."""
+    diagnosis = look.diagnosis
     return (
         any(hit.rule.sure for hit in diagnosis.hits),
         diagnosis.kernel is not None,
         diagnosis.path is not None and bool(diagnosis.path.routers),
+        not look.brief,
     )
 
 

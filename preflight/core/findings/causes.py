@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, permutations
+from typing import NamedTuple
 
 from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern
 from preflight.core.diagnosis.kernel_rules import Reason
@@ -28,16 +29,23 @@ _REFUSED = (Cause.DROPPED, Cause.REJECTED)
 Identity = tuple[object, ...]
 
 
+class Origin(NamedTuple):
+    """What a group is a part of."""
+
+    whole: int  # those with the same number were one group
+    cause: int | None  # and of these, those with the same number died of one cause, not of others'
+
+
 def causes(
     shapes: Shapes,
     groups: Sequence[Group],
     looks: Mapping[int, Sequence[Looked]],
-    origins: Sequence[int],
+    origins: Sequence[Origin],
     instead: Sequence[Sequence[int]],
 ) -> list[list[int]]:
     """The groups' positions, those of one cause together; each list and all of them in order.
 
-    Groups of one origin were one, and looks contradicted it: no shape makes them one again.
+    Groups that were one are parts because looks contradicted it: no shape makes them one again.
     `instead` are for each the nodes that got what was not for them.
     """
     parent = list(range(len(groups)))
@@ -48,12 +56,15 @@ def causes(
         return i
 
     diagnoses = {i: [look.diagnosis for look in own] for i, own in looks.items()}
-    for first, second in (*_surely(groups, diagnoses), *_redirected(shapes, groups, instead)):
+    surely = (
+        *_surely(groups, diagnoses), *_redirected(shapes, groups, instead), *_parts(origins)
+    )  # fmt: skip
+    for first, second in surely:
         a, b = sorted((root(first), root(second)))
         parent[b] = a
     for first, second in _by_shape(shapes, groups, looks, diagnoses):
         a, b = sorted((root(first), root(second)))
-        if first != second and origins[first] != origins[second]:
+        if first != second and origins[first].whole != origins[second].whole:
             parent[b] = a
     for i, group in enumerate(groups):
         near = {root(j) for j in rejecting(shapes, groups, group)}
@@ -63,6 +74,13 @@ def causes(
     for i in range(len(groups)):
         together.setdefault(root(i), []).append(i)
     return list(together.values())
+
+
+def _parts(origins: Sequence[Origin]) -> Iterator[tuple[int, int]]:
+    first: dict[Origin, int] = {}
+    for i, origin in enumerate(origins):
+        if origin.cause is not None:
+            yield first.setdefault(origin, i), i
 
 
 def _surely(

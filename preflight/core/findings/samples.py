@@ -34,6 +34,7 @@ class Sample(NamedTuple):
     probe: int
     family: Family
     kind: Kind
+    brief: bool = False  # only who ends it is asked
 
     def of(self, atom: Atom) -> bool:
         """Whether it is one of these cells, whatever the probe."""

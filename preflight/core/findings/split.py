@@ -16,7 +16,7 @@ from typing import NamedTuple
 from preflight.core.diagnosis.conclusions import ContentPattern, Diagnosis, FlowPattern, Path
 from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.findings.concerns import concerns
-from preflight.core.findings.shapes import Shapes, pairs
+from preflight.core.findings.shapes import Rows, Shapes, pairs
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
 from preflight.core.model import Place, Probe, Protocol, Severity
@@ -37,6 +37,7 @@ class Looked(NamedTuple):
     destination: int
     diagnosis: Diagnosis
     test: FamilyProbe | None = None
+    brief: bool = False  # only who ends it was asked
 
 
 class Atom(NamedTuple):
@@ -91,50 +92,134 @@ def _places(shapes: Shapes, group: Group) -> Iterator[tuple[int, int]]:
             )
 
 
-def split(
-    matrix: Matrix, shapes: Shapes, group: Group, looks: Sequence[Looked]
-) -> list[tuple[Group, list[Looked]]]:
-    """The group as it is, or its parts, each with the looks at it."""
-    parts = atoms(shapes, group)
+class Part(NamedTuple):
+    """A part of a group, or all of it."""
+
+    group: Group
+    looks: list[Looked]  # at it
+    cause: int | None = None  # parts of one group with the same number died of the same
+
+
+def split(matrix: Matrix, shapes: Shapes, group: Group, looks: Sequence[Looked]) -> list[Part]:
+    """The group as it is, or its parts."""
     piles = _piles(shapes, group, looks)
-    causes = _causes(matrix, group, parts, looks, piles)
+    causes = _causes(matrix, shapes, group, looks, piles)
     if len(set(causes.values())) < 2:
-        return [(group, list(looks))]
-    out = []
+        return [Part(group, list(looks))]
+    out: list[Part] = []
     for cause in dict.fromkeys(causes.values()):
-        own = [atom for atom in parts if causes[atom] == cause]
-        for part in _groups(matrix, shapes, group, own):
-            rows = shapes.rows(part)
-            at_part = [
-                look
-                for look in looks
-                if rows.get(look.source, 0) >> look.destination & 1
-                and (look.test or group.tests[0]) in part.tests
-            ]
-            out.append((part, at_part))
+        own = [atom for atom in causes if causes[atom] == cause]
+        out += [
+            Part(part, at(shapes, part, looks, group.tests[0]), cause)
+            for part in _groups(matrix, shapes, group, own)
+        ]
     return out
+
+
+def at(
+    shapes: Shapes, part: Group, looks: Sequence[Looked], first: FamilyProbe | None = None
+) -> list[Looked]:
+    """The looks at cells of a part; `first` is the test of those that name none, if not its own."""
+    rows = shapes.rows(part)
+    return [
+        look
+        for look in looks
+        if rows.get(look.source, 0) >> look.destination & 1
+        and (look.test or first or part.tests[0]) in part.tests
+    ]
 
 
 def _causes(
     matrix: Matrix,
+    shapes: Shapes,
     group: Group,
-    parts: Sequence[Atom],
     looks: Sequence[Looked],
     piles: Sequence[Sequence[Looked]],
 ) -> dict[Atom, int | None]:
-    """For each atom the pile of looks that speaks for it; None where none surely does."""
-    known: dict[Atom, int] = {}
-    for atom in parts:
-        found = {n for n, pile in enumerate(piles) if any(map(atom.holds, pile))}
-        if len(found) == 1:
-            known[atom] = found.pop()
+    """All cells of the group: for each atom the pile of looks that speaks for it; None where none
+    surely does.
+    """
     inside = bool(blamed(group))
-    causes: dict[Atom, int | None] = {**dict.fromkeys(parts), **known}
-    for atom in parts:
-        in_vain = inside and any(map(atom.holds, looks))
-        if atom not in known and not in_vain:
-            causes[atom] = _likely(atom, known, piles, matrix.probes, inside=inside)
+    words = [(look, _word(shapes, look, piles, inside=inside)) for look in looks]
+    known: dict[Atom, int] = {}
+    for atom in atoms(shapes, group):
+        said = [(look, word) for look, word in words if atom.holds(look)]
+        if _agree(said, piles):
+            found = {word for _, word in said if word not in (_NOTHING, _IN_VAIN)}
+            known[atom] = found.pop() if found else _IN_VAIN if said and inside else _NOTHING
+        else:
+            known.update(_taken_apart(shapes, group, atom, said))
+    sure = {atom: word for atom, word in known.items() if word not in (_NOTHING, _IN_VAIN)}
+    causes: dict[Atom, int | None] = {}
+    for atom, word in known.items():
+        causes[atom] = None if word == _IN_VAIN else word
+        if word == _NOTHING:
+            causes[atom] = _likely(atom, sure, piles, matrix.probes, inside=inside)
     return causes
+
+
+# What a look says of the cause, where that is not the number of a pile.
+_NOTHING, _IN_VAIN = -1, -2
+
+
+def _word(shapes: Shapes, look: Looked, piles: Sequence[Sequence[Looked]], *, inside: bool) -> int:
+    """The pile that it is in, or would fit in alone."""
+    if inside:
+        own = [n for n, pile in enumerate(piles) if look in pile]
+        return own[0] if own else _NOTHING if look.diagnosis.hits else _IN_VAIN
+    fits = [n for n, p in enumerate(piles) if not any(contradict(shapes, look, o) for o in p)]
+    return fits[0] if len(fits) == 1 else _NOTHING
+
+
+def _agree(said: Sequence[tuple[Looked, int]], piles: Sequence[Sequence[Looked]]) -> bool:
+    """Whether looks at some cells may all tell of one cause.
+
+    A brief look, or one at a node whose rules merely count, may miss what another found; a trace
+    that found no rule has ruled out that one which was traced ended it.
+    """
+    found = {word for _, word in said if word >= 0}
+    if len(found) != 1:
+        return not found
+    (one,) = found
+    return not _traced(piles[one]) or not any(w == _IN_VAIN and k.brief for k, w in said)
+
+
+def _traced(pile: Sequence[Looked]) -> bool:
+    sure = [hit.rule for hit in pile[0].diagnosis.hits if hit.rule.sure]
+    return bool(sure) and not sure[0].tool.endswith("-legacy")
+
+
+def _taken_apart(
+    shapes: Shapes, group: Group, atom: Atom, said: Sequence[tuple[Looked, int]]
+) -> Iterator[tuple[Atom, int]]:
+    """An atom whose looks disagree, cell by cell: those that were looked at, and those that lie
+    near such ones alone which agree.
+    """
+    rows = shapes.rows(group)
+    left = {s: rows.get(s, 0) & atom.destinations for s in members(atom.sources)}
+    near: dict[object, set[int]] = {}
+    for look, word in said:
+        left[look.source] &= ~(1 << look.destination)
+        yield Atom(atom.test, 1 << look.source, 1 << look.destination, atom.rank), word
+        near.setdefault(_near(shapes, group, look.source, look.destination), set()).add(word)
+    rest: dict[int, Rows] = {}
+    for source, destination in pairs(left):
+        words = near.get(_near(shapes, group, source, destination), set())
+        word = next(iter(words)) if len(words) == 1 else _IN_VAIN
+        own = rest.setdefault(word, {})
+        own[source] = own.get(source, 0) | 1 << destination
+    for word, own in rest.items():
+        for source, row in own.items():
+            yield Atom(atom.test, 1 << source, row, atom.rank), word
+
+
+def _near(shapes: Shapes, group: Group, source: int, destination: int) -> object:
+    """What cells have in common that are likely to die of one cause, if others do of another."""
+    ways = {
+        Place.DESTINATION: (shapes.neighbourhood(source), destination),
+        Place.SOURCE: (source, shapes.neighbourhood(destination)),
+    }
+    return ways.get(group.kind.place) if group.kind.place in ways else source
 
 
 def _likely(

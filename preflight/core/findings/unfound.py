@@ -16,7 +16,7 @@ from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.discovery import culprits
 from preflight.core.diagnosis.trial import SEEKS, SOUGHT
 from preflight.core.findings.shapes import Shapes, pairs
-from preflight.core.findings.split import Atom, Looked, culprit, told
+from preflight.core.findings.split import Atom, Looked, Part, at, culprit, told
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
 from preflight.core.model import Cause, Family, Leg, Place
@@ -81,16 +81,16 @@ def hidden(group: Group, looks: Sequence[Looked]) -> set[int]:
 class Cut(NamedTuple):
     """A group taken apart: what discovery explains, with the looks that say so, and the rest."""
 
-    explained: list[tuple[Group, list[Looked]]]
-    rest: list[tuple[Group, list[Looked]]]
+    explained: list[Part]
+    rest: list[Part]
 
 
 def cut(matrix: Matrix, shapes: Shapes, group: Group, looks: Sequence[Looked]) -> Cut:
     """The group's parts; all of it is the rest where no look accuses anybody of this."""
     if not culprits(group.kind):
-        return Cut([], [(group, list(looks))])
+        return Cut([], [Part(group, list(looks))])
     looks = [_credible(matrix, group, look) for look in looks]
-    explained: list[tuple[Group, list[Looked]]] = []
+    explained: list[Part] = []
     rest: list[Group] = []
     for family in dict.fromkeys(test.family for test in group.tests):
         part = group._replace(tests=tuple(t for t in group.tests if t.family is family))
@@ -98,13 +98,13 @@ def cut(matrix: Matrix, shapes: Shapes, group: Group, looks: Sequence[Looked]) -
         blame, left = _taken_apart(matrix, shapes, group, part, own)
         for name, found in blame.items():
             accusers = [look for look in own if name in {k.name for k in lacks(look.diagnosis)}]
-            explained += [(one, accusers) for one in found]
+            explained += [Part(one, accusers) for one in found]
         rest += left
     if not explained:
-        return Cut([], [(group, looks)])
+        return Cut([], [Part(group, looks)])
     if not rest and len(explained) == 1:
-        return Cut([(group, explained[0][1])], [])
-    return Cut(explained, [(part, _at(shapes, part, looks)) for part in rest])
+        return Cut([Part(group, explained[0].looks)], [])
+    return Cut(explained, [Part(part, at(shapes, part, looks)) for part in rest])
 
 
 def _taken_apart(
@@ -215,14 +215,3 @@ def _parts(
         part = like._replace(sources=sources, destinations=destinations)
         if sources and destinations and (cells := list(pairs(shapes.rows(part)))):
             yield told(matrix, shapes, group, part, cells)
-
-
-def _at(shapes: Shapes, part: Group, looks: Sequence[Looked]) -> list[Looked]:
-    """The looks at cells of a part."""
-    rows = shapes.rows(part)
-    return [
-        look
-        for look in looks
-        if rows.get(look.source, 0) >> look.destination & 1
-        and (look.test is None or look.test in part.tests)
-    ]
