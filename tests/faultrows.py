@@ -76,6 +76,57 @@ NODES = (
         shut=(Shut("fw", "n2"),),
     ),
     Row(
+        "one node, and a rule of another kind for each sender",
+        (
+            Fault(
+                "n2",
+                fw(
+                    "input",
+                    "ip saddr $n1 tcp dport 4240 drop",
+                    "ip saddr $n3 tcp dport 4240 counter jump corp",
+                    more="chain corp {\nreject with icmpx admin-prohibited\n}",
+                ),
+            ),
+            Fault(
+                "n2",
+                "iptables -A INPUT -s $n4 -p tcp --dport 4240 -j DROP",
+                "iptables -F; iptables -X; nft delete table ip filter",
+            ),
+        ),
+        (
+            Find(
+                Cause.RULE,
+                "n1 → n2",
+                1,
+                ("n2 itself drops TCP 4240 from n1", "ip saddr $n1 tcp"),
+                "n2",
+                "nft inet inputing input",
+                severity=LESS,
+                mends=True,
+            ),
+            Find(
+                Cause.RULE,
+                "n3 → n2",
+                1,
+                ("n2 itself rejects TCP 4240 from n3",),
+                "n2",
+                "nft inet inputing corp",
+                severity=LESS,
+                mends=True,
+            ),
+            Find(
+                Cause.RULE,
+                "n4 → n2",
+                1,
+                ("n2 itself drops TCP 4240 from n4",),
+                "n2",
+                "iptables ip filter INPUT",
+                severity=LESS,
+                mends=True,
+            ),
+        ),
+    ),
+    Row(
         "two rules of one chain, and a policy that drops answers too",
         (
             Fault("n3", fw("input", f"{GENEVE} drop", "tcp dport 4240 reject with tcp reset")),
@@ -710,6 +761,36 @@ HOPS = (
                 "iptables-legacy ip filter INPUT",
                 severity=LESS,
                 mends=True,
+            ),
+        ),
+    ),
+    Row(
+        "each router drops what goes between other nodes of the same two racks",
+        (
+            Fault("fw", fw("forward", f"ip saddr $n1 ip daddr $n3 {GENEVE} drop")),
+            Fault(
+                "r2",
+                fw(
+                    "forward",
+                    f"ip saddr $n1 ip daddr $n4 {GENEVE} drop",
+                    f"ip saddr $n2 {GENEVE} drop",
+                ),
+            ),
+        ),
+        (
+            Find(
+                Cause.NETWORK,
+                "n2 → rack=b; n1 → n4",
+                3,
+                ("drops UDP 6081, after 10.99.0.2 (hop 2)",),
+                asks=2,
+            ),
+            Find(
+                Cause.NETWORK,
+                "n1 → n3",
+                1,
+                ("drops UDP 6081, after $gw_a (hop 1)",),
+                asks=1,
             ),
         ),
     ),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice, zip_longest
+from itertools import islice
 
 from preflight.core.findings.samples import Sample
 from preflight.core.findings.shapes import Shapes
@@ -27,7 +27,8 @@ _TCP_PEERS = 16  # of a node: each costs it tracing rules of its own
 _ON_PATHS = 12
 _ERRORS = 5  # that one router is asked for by one source: Linux sends six, then one a second
 _ERRORS_OF_A_LOOK = 3  # that is not brief: see `diagnosis.plan`
-_CONSIDERED = 256  # parts of groups, and cells of each
+_CONSIDERED = 256  # parts of a group, and cells of each
+_PARTS = 1024  # of all groups
 
 
 def brief_samples(
@@ -42,19 +43,25 @@ def brief_samples(
     for _, sample in chosen:
         room.take(matrix, sample)
     taken = {sample[:4] for _, sample in chosen}
-    queues = [
+    parts = (
         _cells(matrix, shapes, position, group, atom, usable)
         for position, group in enumerate(groups)
         if _worth_it(group)
         for atom in islice(atoms(shapes, group), _CONSIDERED)
-    ]
+    )
+    queues = list(islice(parts, _PARTS))
     out: list[tuple[int, Sample]] = []
-    for turn in zip_longest(*queues[:_CONSIDERED]):
-        for entry in turn:
+    while queues:
+        left = []
+        for queue in queues:
+            fits = (e for e in queue if e[1][:4] not in taken and room.take(matrix, e[1]))
+            entry = next(fits, None)
+            if entry is not None:
+                out.append(entry)
+                left.append(queue)
             if len(out) >= MOST:
                 return out
-            if entry is not None and entry[1][:4] not in taken and room.take(matrix, entry[1]):
-                out.append(entry)
+        queues = left
     return out
 
 
