@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TextIO
 
 from preflight.core.diagnosis.plan import MOST_SHOTS, SAMPLES
+from preflight.core.findings.brief import MOST
 from preflight.core.model import Connection, Family, Phase, Probe, ProbeKind, Protocol
 from preflight.core.offsets import INNER_FRAME, TUNNEL_HEADER
 from preflight.core.options import CheckOptions
@@ -65,7 +66,9 @@ def _lines(scope: Scope, options: CheckOptions) -> Iterator[str]:
     if options.diagnose:
         yield (
             f"  closer look   at one cell of each finding, {SAMPLES} at most: up to {MOST_SHOTS} "
-            "packets each, with rising TTL, over other source ports and sizes, to other ports"
+            "packets each, with rising TTL, over other source ports and sizes, to other ports; at "
+            f"up to {MOST} others that are blocked, 2 packets each, or 12 with rising TTL; once "
+            "more where two of them contradict each other"
         )
     if len(plans) > 1:
         yield f"  in waves      {len(plans)}, {FLOW_WINDOW_S:.0f} s apart"

@@ -138,8 +138,10 @@ def _requests(paper: Writer, requests: Sequence[Request], room: Room) -> None:
             f"{_few(r.sources, room.networks)} → {_few(r.destinations, room.networks)}" for r in own
         )
         alike.setdefault(tuple(dict.fromkeys(rows)), []).append(what)
+    back = {(r.destinations, r.sources) for r in requests}
+    both = any((r.sources, r.destinations) in back for r in requests)
     for ends, traffic in alike.items():
-        each = ", each direction by a rule of its own" if len(ends) > 1 else ""
+        each = ", each direction by a rule of its own" if both and len(ends) > 1 else ""
         paper.sentence(f"Ask the network team to allow {listed(traffic)}{each}:", indent=4)
         for text in ends[: room.requests]:
             paper.sentence(text, indent=6)
