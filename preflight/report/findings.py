@@ -138,8 +138,8 @@ def _requests(paper: Writer, requests: Sequence[Request], room: Room) -> None:
             f"{_few(r.sources, room.networks)} → {_few(r.destinations, room.networks)}" for r in own
         )
         alike.setdefault(tuple(dict.fromkeys(rows)), []).append(what)
-    back = {(r.destinations, r.sources) for r in requests}
-    both = any((r.sources, r.destinations) in back for r in requests)
+    ends_of = [(tuple(r.sources), tuple(r.destinations)) for r in requests]
+    both = any(way[::-1] in ends_of for way in ends_of)
     for ends, traffic in alike.items():
         each = ", each direction by a rule of its own" if both and len(ends) > 1 else ""
         paper.sentence(f"Ask the network team to allow {listed(traffic)}{each}:", indent=4)
