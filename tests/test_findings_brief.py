@@ -19,6 +19,7 @@ from preflight.core.findings.shapes import Shapes
 from preflight.core.findings.split import Looked
 from preflight.core.groups import groups
 from preflight.core.matrix import Matrix
+from preflight.core.model import Cause as CellCause
 from preflight.core.model import Outcome
 
 ONE = RULE._replace(handle=20, text="ip saddr 10.0.0.1 udp dport 6081 drop")
@@ -78,6 +79,13 @@ def test_routers_are_asked_for_few_errors() -> None:
     for one in chosen + few:
         errors[one.source] += 1 if one.brief else 3
     assert max(errors[s.source] for s in few) <= 5
+
+
+def test_no_router_is_asked_where_one_rejects() -> None:
+    rejected = DROPPED_ON_PATH._replace(cause=CellCause.REJECTED, rejected_by="198.18.1.1")
+    faults = [Fault(DROPPED_ON_PATH, "rack=a", "rack=b"), Fault(rejected, "rack=b", "rack=a")]
+    assert asked(sample(8, 2, faults).matrix)[1] == []
+    assert asked(sample(8, 2, faults[:1]).matrix)[1] != []
 
 
 def test_what_takes_many_packets_to_tell_is_not_asked_in_brief() -> None:

@@ -43,10 +43,12 @@ def brief_samples(
     for _, sample in chosen:
         room.take(matrix, sample)
     taken = {sample[:4] for _, sample in chosen}
+    # What rejects may do so only so often, and drops the rest: the fewer ask it, the better.
+    rejected = any(g.kind.cause is Cause.REJECTED and g.kind.place is Place.PATH for g in groups)
     parts = (
         _cells(matrix, shapes, position, group, atom, usable)
         for position, group in enumerate(groups)
-        if _worth_it(group)
+        if _worth_it(group) and not (rejected and group.kind.place is Place.PATH)
         for atom in islice(atoms(shapes, group), _CONSIDERED)
     )
     queues = list(islice(parts, _PARTS))
