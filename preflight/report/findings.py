@@ -93,16 +93,18 @@ def _where(paper: Writer, finding: Finding, matrix: Matrix) -> None:
 
 
 def _changes(paper: Writer, changes: Sequence[Change], matrix: Matrix, most: int) -> None:
-    """Each change once, with all nodes that need it."""
+    """Each change once, with all nodes that need it, and how to make several last once."""
     alike: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for change in changes:
         alike.setdefault((change.tool, change.commands, change.persist), []).append(change.node)
-    for (tool, commands, persist), nodes in islice(alike.items(), most):
-        on = _named(nodes, matrix)
-        if commands:
-            paper.sentence(f"On {on}, as root:" if on else f"With {tool}:", indent=4)
-        for command in commands:
-            paper.command(command, indent=6)
+    shown = islice(alike.items(), most)
+    for persist, same in groupby(shown, key=lambda entry: entry[0][2]):
+        for (tool, commands, _), nodes in same:
+            on = _named(nodes, matrix)
+            if commands:
+                paper.sentence(f"On {on}, as root:" if on else f"With {tool}:", indent=4)
+            for command in commands:
+                paper.command(command, indent=6)
         _persist(paper, persist)
     left = len(alike) - most
     if left > 0:
