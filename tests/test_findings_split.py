@@ -176,6 +176,8 @@ def test_sizes_flows_and_contents_that_contradict_each_other_are_two_causes() ->
     cases = (
         (lossy, "flows", flows(FlowPattern.RANDOM), flows(FlowPattern.SOME_DEAD), apart),
         (lossy, "flows", flows(FlowPattern.RANDOM), flows(FlowPattern.LIMITED), None),
+        (lossy, "flows", flows(FlowPattern.HIGH_ONLY), flows(FlowPattern.ALL), apart),
+        (lossy, "flows", flows(FlowPattern.SOME_DEAD), flows(FlowPattern.ALL), None),
         (sizes, "size", of_size(1400), of_size(1450), apart),
         (sizes, "size", of_size(1400), of_size(1400), None),
         (dropped, "content", content(ContentPattern.PORT), content(ContentPattern.TUNNEL), apart),

@@ -17,7 +17,7 @@ from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.diagnosis.trial import Rule
 from preflight.core.findings.refusals import one_firewall, rejecting
 from preflight.core.findings.shapes import Shapes
-from preflight.core.findings.split import Looked, contradict
+from preflight.core.findings.split import Looked, contradict, culprit
 from preflight.core.findings.unfound import lacks
 from preflight.core.groups import BY_THE_DESTINATION, Group
 from preflight.core.model import Cause, Leg, Place, Verdict
@@ -145,6 +145,7 @@ def identities(diagnosis: Diagnosis) -> Iterator[Identity]:
     for hit in diagnosis.hits:
         if hit.rule.sure:
             yield ("rule", hit.node, *rule_identity(hit.rule))
+            yield "alike", hit.node, culprit(diagnosis._replace(hits=(hit,)))
     if diagnosis.kernel is not None:
         yield "kernel", diagnosis.kernel_node, diagnosis.kernel.reason
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from preflight.core.diagnosis.conclusions import Diagnosis, Rewrite, RewrittenField
-from preflight.core.diagnosis.trial import RuleHit
+from preflight.core.diagnosis.trial import Rule, RuleHit
 from preflight.core.findings import discovery
 from preflight.core.findings.accept import Traffic
 from preflight.core.findings.cidrs import cidrs
-from preflight.core.findings.concerns import concerns
+from preflight.core.findings.concerns import concerns, may_be_from
 from preflight.core.findings.firewalls import mend
 from preflight.core.findings.model import Block, Change
 from preflight.core.findings.remedy import Remedy, outgoing
@@ -67,9 +67,10 @@ def changes(facts: Facts) -> Remedy:
     found = list(_hits(facts.diagnoses))
     sure = {hit.node for hit, _ in found if hit.rule.sure}
     done: list[Remedy] = []
-    for hit, diagnosis in found:
+    peers = _Peers(facts)
+    for hit, diagnosis, rules in _first_of_chain(facts, found):
         if hit.rule.sure or hit.node not in sure:
-            done += _remedies(facts, hit, diagnosis)
+            done += _remedies(facts, hit, diagnosis, rules, peers)
     advice = [words for part in done for words in part.advice]
     if sure:
         advice += _others(facts, [hit for hit, _ in found if hit.rule.sure])
@@ -79,9 +80,12 @@ def changes(facts: Facts) -> Remedy:
     )
 
 
-def _remedies(facts: Facts, hit: RuleHit, diagnosis: Diagnosis) -> Iterator[Remedy]:
-    """For one rule and leg. What ends neighbour discovery along with all else ends our probes too,
-    once they come so far.
+def _remedies(
+    facts: Facts, hit: RuleHit, diagnosis: Diagnosis, rules: Sequence[Rule], peers: _Peers
+) -> Iterator[Remedy]:
+    """For one leg and rule, or the first of several.
+
+    What ends neighbour discovery along with all else ends our probes too, once they come so far.
     """
     node = facts.nodes[hit.node].name
     legs = [hit]
@@ -90,7 +94,7 @@ def _remedies(facts: Facts, hit: RuleHit, diagnosis: Diagnosis) -> Iterator[Reme
         hidden = _LATER[outgoing(hit.rule)] if discovery.ends_all(hit.rule) else ()
         legs = [hit._replace(leg=leg) for leg in hidden]
     for one in legs:
-        yield mend(node, hit.rule, _packets(facts, one, diagnosis.rewrites))
+        yield mend(node, hit.rule, _packets(facts, one, diagnosis.rewrites, rules, peers))
 
 
 def _hits(diagnoses: Sequence[Diagnosis]) -> Iterator[tuple[RuleHit, Diagnosis]]:
@@ -102,6 +106,51 @@ def _hits(diagnoses: Sequence[Diagnosis]) -> Iterator[tuple[RuleHit, Diagnosis]]
             if key not in seen:
                 seen.add(key)
                 yield hit, diagnosis
+
+
+def _first_of_chain(
+    facts: Facts, found: Sequence[tuple[RuleHit, Diagnosis]]
+) -> Iterator[tuple[RuleHit, Diagnosis, list[Rule]]]:
+    """The hits, those of rules of one chain as the first of them where their order is known: what
+    is accepted before that rule meets none of the others.
+    """
+    alike: dict[object, list[tuple[RuleHit, Diagnosis]]] = {}
+    for number, (hit, diagnosis) in enumerate(found):
+        rule = hit.rule
+        tests = tuple(t for t in facts.tests if concerns(rule, facts.probes[t.probe], hit.leg))
+        where = rule.tool, rule.family, rule.table, rule.chain
+        ordered = rule.position and not rule.policy and rule.sure and not hit.of_discovery
+        key = (hit.node, hit.leg, where, tests) if ordered else number
+        alike.setdefault(key, []).append((hit, diagnosis))
+    for same in alike.values():
+        hit, diagnosis = min(same, key=lambda entry: entry[0].rule.position)
+        yield hit, diagnosis, [other.rule for other, _ in same]
+
+
+class _Peers:
+    """Whom nodes must talk to; where several nodes have the same ones and need the same change,
+    each counts as its own peer, so that one command does for all.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._known: dict[tuple[int, FamilyProbe, bool], set[int]] = {}
+        self._nodes = {h.node for d in facts.diagnoses for h in d.hits if h.rule.sure}
+        self._alike: dict[tuple[FamilyProbe, bool], bool] = {}
+
+    def of(self, node: int, test: FamilyProbe, *, as_source: bool) -> set[int]:
+        """Those of one node."""
+        own = self._own(node, test, as_source)
+        if (test, as_source) not in self._alike:
+            sets = {frozenset(self._own(n, test, as_source) | {n}) for n in self._nodes}
+            self._alike[test, as_source] = len(self._nodes) > 1 and len(sets) == 1
+        return own | {node} if own and self._alike[test, as_source] else own
+
+    def _own(self, node: int, test: FamilyProbe, as_source: bool) -> set[int]:
+        key = (node, test, as_source)
+        if key not in self._known:
+            self._known[key] = _peers(self._facts, node, test, as_source=as_source)
+        return self._known[key]
 
 
 def _by_node(changes: Iterable[Change]) -> Iterator[Change]:
@@ -116,15 +165,21 @@ def _by_node(changes: Iterable[Change]) -> Iterator[Change]:
     yield from merged.values()
 
 
-def _packets(facts: Facts, hit: RuleHit, rewrites: Sequence[Rewrite]) -> list[Traffic]:
-    """What the hit node's firewall must let pass, by test."""
+def _packets(
+    facts: Facts,
+    hit: RuleHit,
+    rewrites: Sequence[Rewrite],
+    rules: Sequence[Rule],
+    known_peers: _Peers,
+) -> list[Traffic]:
+    """What the hit node's firewall must let pass before `rules`, by test."""
     concerned = [t for t in facts.tests if concerns(hit.rule, facts.probes[t.probe], hit.leg)]
     out = []
     for test in concerned or facts.tests:
         probe, reply = facts.probes[test.probe], hit.leg == "reply"
         own = facts.nodes[hit.node].address_in(test.family)
         sends = _sends(facts, hit)
-        peers = _peers(facts, hit.node, test, as_source=sends is not reply)
+        peers = known_peers.of(hit.node, test, as_source=sends is not reply)
         addresses = [facts.nodes[p].address_in(test.family) for p in sorted(peers)]
         known = {a for node in facts.nodes for a in node.addresses}
         theirs = {a for a in addresses if a is not None}
@@ -132,10 +187,16 @@ def _packets(facts: Facts, hit: RuleHit, rewrites: Sequence[Rewrite]) -> list[Tr
             continue
         if not sends and not reply:
             theirs = _as_they_arrive(theirs, rewrites)
+        meant = {a for a in theirs if _is_meant(rules, *((own, a) if sends else (a, own)))}
+        theirs = meant or theirs  # or else something has changed them
         far, near = cidrs(theirs, known - theirs).texts, cidrs([own], ()).texts
         source, destination = (near, far) if sends else (far, near)
         out.append(Traffic(probe, test.family, reply, source, destination))
     return out
+
+
+def _is_meant(rules: Sequence[Rule], source: str, destination: str) -> bool:
+    return any(may_be_from(rule, source, destination) for rule in rules)
 
 
 def _as_they_arrive(addresses: set[str], rewrites: Sequence[Rewrite]) -> set[str]:

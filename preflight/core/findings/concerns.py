@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from preflight.core.diagnosis.trial import Rule
 from preflight.core.model import Probe
@@ -22,3 +24,32 @@ def concerns(rule: Rule, probe: Probe, leg: str) -> bool:
     ours = "sport" if leg == "reply" else "dport"
     ports = {int(number) for side, number in _PORT.findall(text) if side == ours}
     return not ports or probe.port in ports
+
+
+# `ip saddr != 10.0.0.1`, `ip6 daddr { fd00::1, fd00::/64 }`, `! -s 10.0.0.0/8`
+_WHOSE = re.compile(
+    r"(?P<no>! )?(?:\b(?P<nft>[sd])addr|(?<![^ ])-(?P<xtables>[sd]))(?P<not> !=)? "
+    r"(?P<which>\{[^}]*\}|\S+)"
+)
+
+
+def may_be_from(rule: Rule, source: str, destination: str) -> bool:
+    """False where the rule's text says that it is about packets between other addresses."""
+    address = {"s": ip_address(source), "d": ip_address(destination)}
+    for found in _WHOSE.finditer(_SPOKEN.sub("", rule.text)):
+        networks = list(_networks(found["which"]))
+        if found["no"] or found["not"] or None in networks:
+            continue
+        meant = address[found["nft"] or found["xtables"]]
+        if not any(meant in network for network in networks if network is not None):
+            return False
+    return True
+
+
+def _networks(text: str) -> Iterator[IPv4Network | IPv6Network | None]:
+    """Those that a rule lists; None for what is no plain one: a name, a range."""
+    for part in text.strip("{} ").split(","):
+        try:
+            yield ip_network(part.strip(), strict=False)
+        except ValueError:
+            yield None

@@ -25,8 +25,13 @@ from preflight.core.naming import members
 _ECHO_ALONE = (Reason.ECHO_IGNORED, Reason.ECHO_LIMITED)
 # `ip6tables`, `ip6`, `icmpv6`, `icmp6-port-unreachable`
 _SIX = re.compile(r"(?<=\bip)6|(?<=\bicmp)v?6")
+# Whose packets a rule is about, where it says so: an admin's one act may be a rule for each sender.
+_WHOSE = re.compile(
+    r"(?P<side>\b[sd]addr|(?<=\s)-[sd]|--(?:src|dst)-range)(?P<no> !=)? (?:\{[^}]*\}|[^\s@]\S*)"
+)
 # All or none: and a stateful firewall takes for a reply what some other flow made one.
 _OF_ALL = (FlowPattern.ALL, FlowPattern.NONE, FlowPattern.REPLIES_ONLY)
+_BY_PORT = (FlowPattern.HIGH_ONLY, FlowPattern.LOW_ONLY, FlowPattern.RANGE)
 _NOISE = (FlowPattern.RANDOM, FlowPattern.LIMITED)  # a limiter that many share looks like either
 
 
@@ -269,14 +274,15 @@ def _piles(shapes: Shapes, group: Group, looks: Sequence[Looked]) -> list[list[L
 
 
 def culprit(diagnosis: Diagnosis) -> Hashable | None:
-    """What is alike on nodes that are set up alike, and for both address families; None where
-    nothing is known.
+    """What is alike on nodes that are set up alike, for both address families, and for rules of a
+    chain that differ in nothing but addresses; None where nothing is known.
     """
     for hit in diagnosis.hits:
         rule = hit.rule
         if rule.sure:
             tool, family = _SIX.sub("", rule.tool.removesuffix("-nft")), _SIX.sub("", rule.family)
-            return tool, family, rule.table, rule.chain, rule.policy, _SIX.sub("", rule.text)
+            text = _WHOSE.sub(r"\g<side>\g<no>", _SIX.sub("", rule.text))
+            return tool, family, rule.table, rule.chain, rule.policy, text
     return None if diagnosis.kernel is None else diagnosis.kernel.reason
 
 
@@ -294,6 +300,8 @@ def contradict(shapes: Shapes, a: Looked, b: Looked) -> bool:
         return True
     flows = [d.flows.pattern for d in (first, second) if d.flows]
     if len({"noise" if f in _NOISE else f for f in flows if f not in _OF_ALL}) > 1:
+        return True
+    if FlowPattern.ALL in flows and any(f in _BY_PORT for f in flows):
         return True
     if any(map(_inspected, (first, second))) and FlowPattern.REPLIES_ONLY in flows:
         return True  # bytes are the same whatever port they come from
