@@ -237,6 +237,42 @@ def test_other_nodes_of_the_finding_are_not_forgotten() -> None:
     assert words.startswith("Of these nodes, only n3 told which rule: n4, n5 need the same change")
 
 
+def all_of(*hits: RuleHit, blocks: tuple[Block, ...] = TO_N3) -> Remedy:
+    found = [Diagnosis(hits=(hit,)) for hit in hits]
+    return changes(Facts(NODES, PROBES, (GENEVE4,), blocks, found, never))
+
+
+def test_a_rule_for_some_senders_needs_an_exception_for_those() -> None:
+    about = rule(text="ip saddr { 10.0.1.11, 10.0.1.14/31 } udp dport 6081 drop")
+    (command,) = commands(remedy(about))
+    assert "'ip saddr { 10.0.1.11, 10.0.1.14/31 } udp dport 6081 accept" in command
+    other = rule(text="ip saddr 192.0.2.1 udp dport 6081 drop")  # then they are translated
+    assert PEERS in commands(remedy(other))[0]
+
+
+def test_rules_of_one_chain_need_one_command_before_the_first() -> None:
+    rules = [rule(handle=20 - n, position=n, text=f"ip saddr 10.0.1.{10 + n} udp dport 6081 drop")
+             for n in (2, 1)]  # fmt: skip
+    hits = [RuleHit(2, "forward", frozenset(), one) for one in rules]
+    (command,) = commands(all_of(*hits))
+    assert "position 19 'ip saddr { 10.0.1.11, 10.0.1.12 } udp" in command
+    unordered = [hit._replace(rule=hit.rule._replace(position=0)) for hit in hits]
+    assert len(commands(all_of(*unordered))) == 2
+    elsewhere = [hits[0], hits[1]._replace(rule=rules[1]._replace(chain="corp"))]
+    assert len(commands(all_of(*elsewhere))) == 2
+
+
+def test_nodes_that_are_set_up_alike_get_the_same_command() -> None:
+    among = (Block((0, 1, 2), (0, 1, 2), False, "n1…n3"),)
+    hits = [RuleHit(node, "forward", frozenset(), rule()) for node in range(3)]
+    done = all_of(*hits, blocks=among)
+    assert [c.node for c in done.changes] == ["n1", "n2", "n3"]
+    assert len(set(commands(done))) == 1
+    assert "ip saddr { 10.0.1.11, 10.0.1.12/31 } udp" in commands(done)[0]
+    done = all_of(*hits[:1], blocks=among)  # a node alone is no peer of its own
+    assert "ip saddr 10.0.1.12/31 udp" in commands(done)[0]
+
+
 def test_one_change_for_each_node_and_tool() -> None:
     hits = tuple(
         RuleHit(node, "forward", frozenset(), rule(text=text, handle=handle))

@@ -25,7 +25,7 @@ from preflight.core.diagnosis.conclusions import (
 )
 from preflight.core.diagnosis.trial import Rule, RuleHit
 from preflight.core.findings.build import findings
-from preflight.core.findings.concerns import concerns
+from preflight.core.findings.concerns import concerns, may_be_from
 from preflight.core.findings.model import Cause, Finding
 from preflight.core.findings.split import Looked
 from preflight.core.groups import FamilyProbe, groups
@@ -131,6 +131,50 @@ def test_what_a_rule_says_it_does_is_not_what_it_matches() -> None:
             for p in (GENEVE, HEALTH, ECHO)] == [False, False, True]  # fmt: skip
     assert speaks("tcp sport 4240 drop", HEALTH, "reply")
     assert not speaks("tcp dport 4241 drop", HEALTH)
+
+
+def test_rules_that_differ_in_addresses_alone_are_one_cause() -> None:
+    matrix = sample(4, 1, [Fault(DROPPED_AT_DESTINATION, "*", "n3", "geneve")]).matrix
+
+    def looks(*texts: str) -> list[Looked]:
+        rules = [RULE._replace(handle=n, text=text) for n, text in enumerate(texts, 20)]
+        return [inside(rule, GENEVE4, source=s) for rule, s in zip(rules, (0, 1, 3), strict=True)]
+
+    alike = (
+        [f"ip saddr 10.0.0.{n} udp dport 6081 drop" for n in range(3)],
+        ["ip saddr { 10.0.0.1, 10.0.0.9 } drop", "ip saddr 10.0.0.2 drop", "ip saddr fd00::1 drop"],
+        [f"-A INPUT -s 10.0.0.{n}/32 -p udp -j DROP" for n in range(3)],
+    )
+    for texts in alike:
+        (one,) = made(matrix, looks(*texts))
+        assert "and 2 rules more" in one.title
+    unlike = (
+        ["ip saddr 10.0.0.1 drop", "ip saddr != 10.0.0.2 drop", "ip saddr @bad drop"],
+        ["ip saddr 10.0.0.1 drop", "ip daddr 10.0.0.1 drop", "drop"],
+        [
+            "-A INPUT -s 10.0.0.1/32 -j DROP",
+            "-A INPUT ! -s 10.0.0.2/32 -j DROP",
+            "-A INPUT -j DROP",
+        ],
+    )
+    for texts in unlike:
+        assert len(made(matrix, looks(*texts))) == 3
+
+
+def test_whose_packets_a_rule_is_about() -> None:
+    def may(text: str, source: str = "10.0.0.1", destination: str = "10.0.0.2") -> bool:
+        return may_be_from(RULE._replace(text=text), source, destination)
+
+    for text in ("drop", "ip saddr 10.0.0.1 drop", "ip saddr 10.0.0.0/24 ip daddr 10.0.0.2 drop",
+                 "ip saddr { 10.9.0.1, 10.0.0.1 } drop", "ip saddr != 10.9.0.1 drop",
+                 "ip saddr != 10.0.0.1 drop", "ip saddr @bad drop",
+                 "ip saddr 10.9.0.1-10.9.0.2 drop", "-A INPUT -s 10.0.0.1/32 -j DROP", "-A INPUT ! -s 10.9.0.1/32 -j DROP",
+                 'drop comment "ip saddr 10.9.0.1"'):  # fmt: skip
+        assert may(text), text
+    for text in ("ip saddr 10.0.0.2 drop", "ip daddr 10.0.0.1 drop", "ip6 saddr fd00::1 drop",
+                 "ip saddr { 10.9.0.1, 10.9.0.2 } drop", "-A INPUT -s 10.9.0.0/16 -j DROP",
+                 "-A INPUT -s 10.0.0.1/32 -d 10.0.0.1/32 -j DROP"):  # fmt: skip
+        assert not may(text), text
 
 
 # --- between nodes
