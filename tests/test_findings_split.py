@@ -168,7 +168,8 @@ def test_whose_packets_a_rule_is_about() -> None:
     for text in ("drop", "ip saddr 10.0.0.1 drop", "ip saddr 10.0.0.0/24 ip daddr 10.0.0.2 drop",
                  "ip saddr { 10.9.0.1, 10.0.0.1 } drop", "ip saddr != 10.9.0.1 drop",
                  "ip saddr != 10.0.0.1 drop", "ip saddr @bad drop",
-                 "ip saddr 10.9.0.1-10.9.0.2 drop", "-A INPUT -s 10.0.0.1/32 -j DROP", "-A INPUT ! -s 10.9.0.1/32 -j DROP",
+                 "ip saddr 10.9.0.1-10.9.0.2 drop", "-A INPUT -s 10.0.0.1/32 -j DROP",
+                 "-A INPUT ! -s 10.9.0.1/32 -j DROP",
                  'drop comment "ip saddr 10.9.0.1"'):  # fmt: skip
         assert may(text), text
     for text in ("ip saddr 10.0.0.2 drop", "ip daddr 10.0.0.1 drop", "ip6 saddr fd00::1 drop",
