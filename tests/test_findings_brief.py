@@ -5,22 +5,32 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from samples import DROPPED_AT_DESTINATION, DROPPED_AT_SOURCE, DROPPED_ON_PATH, LOSSY, Fault, sample
+from samples import (
+    DROPPED_AT_DESTINATION,
+    DROPPED_AT_SOURCE,
+    DROPPED_ON_PATH,
+    LOSSY,
+    Fault,
+    blocked,
+    sample,
+)
 from test_findings_split import GENEVE4, RULE, between, ends, inside, made, told
 
 from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern, Flows
 from preflight.core.diagnosis.kernel import KernelReason
 from preflight.core.diagnosis.kernel_rules import Reason
+from preflight.core.diagnosis.trial import Rule
 from preflight.core.findings.again import confirmed, doubtful, lossy
 from preflight.core.findings.brief import MOST, brief_samples
+from preflight.core.findings.build import findings
 from preflight.core.findings.model import Cause
 from preflight.core.findings.samples import Sample, samples
 from preflight.core.findings.shapes import Shapes
 from preflight.core.findings.split import Looked
-from preflight.core.groups import groups
+from preflight.core.groups import BY_THE_DESTINATION, groups
 from preflight.core.matrix import Matrix
 from preflight.core.model import Cause as CellCause
-from preflight.core.model import Outcome
+from preflight.core.model import Outcome, Place
 
 ONE = RULE._replace(handle=20, text="ip saddr 10.0.0.1 udp dport 6081 drop")
 
@@ -171,3 +181,23 @@ def test_loss_is_looked_at_between_other_nodes_too() -> None:
     assert len(more) == 3
     assert lossy(shapes, bad, {0: [first]}, {0, 2}) == []
     assert lossy(shapes, bad, {}, {0, 1, 2, 3}) == []
+
+
+def test_a_shape_does_not_join_what_unlike_rules_ended() -> None:
+    rejected = blocked(Place.DESTINATION, cause=CellCause.REJECTED, rejected_by=BY_THE_DESTINATION)
+    matrix = sample(6, 3, [
+        Fault(DROPPED_AT_DESTINATION, "rack=b", "rack=c", "geneve"),
+        Fault(rejected, "rack=c", "rack=b", "geneve"),
+    ]).matrix  # fmt: skip
+    bad = groups(matrix)
+
+    def found(of_b: Rule, of_c: Rule) -> list[int]:
+        """Cells of each finding, where the nodes of each rack have that rule."""
+        looks = {
+            i: [inside(of_b if d < 4 else of_c, GENEVE4, d, g.sources[0]) for d in g.destinations]
+            for i, g in enumerate(bad)
+        }
+        return sorted(f.cells for f in findings(matrix, bad, looks))
+
+    assert found(RULE, ONE) == [4, 4]
+    assert found(RULE, RULE) == [8]

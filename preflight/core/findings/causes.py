@@ -17,7 +17,7 @@ from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.diagnosis.trial import Rule
 from preflight.core.findings.refusals import one_firewall, rejecting
 from preflight.core.findings.shapes import Shapes
-from preflight.core.findings.split import Looked, contradict, culprit
+from preflight.core.findings.split import Looked, blamed, contradict, culprit
 from preflight.core.findings.unfound import lacks
 from preflight.core.groups import BY_THE_DESTINATION, Group
 from preflight.core.model import Cause, Leg, Place, Verdict
@@ -107,7 +107,7 @@ def _by_shape(
         pair = groups[i], groups[j]
         if _one_cause(shapes, *pair, diagnoses.get(i, ()), diagnoses.get(j, ())):
             yield i, j
-    yield from _partitions(shapes, groups, diagnoses)
+    yield from _partitions(shapes, groups, looks, diagnoses)
     yield from _masked(shapes, groups, looks, diagnoses)
 
 
@@ -266,8 +266,28 @@ def _noise(
     return shapes.travels_within(few, many)
 
 
+def _at_odds(
+    shapes: Shapes,
+    groups: Sequence[Group],
+    looks: Mapping[int, Sequence[Looked]],
+    positions: Sequence[int],
+) -> bool:
+    """Whether looks at these groups tell of unlike causes."""
+    own = [look for i in positions for look in looks.get(i, ())]
+    if blamed(groups[positions[0]]):
+        return len({culprit(look.diagnosis) for look in own if not _doubtful(look)}) > 1
+    return any(contradict(shapes, a, b) for a, b in combinations(own[:_COMPARED], 2))
+
+
+def _doubtful(look: Looked) -> bool:
+    return bool(look.diagnosis.hits) and culprit(look.diagnosis) is None
+
+
 def _partitions(
-    shapes: Shapes, groups: Sequence[Group], diagnoses: Mapping[int, Sequence[Diagnosis]]
+    shapes: Shapes,
+    groups: Sequence[Group],
+    looks: Mapping[int, Sequence[Looked]],
+    diagnoses: Mapping[int, Sequence[Diagnosis]],
 ) -> Iterator[tuple[int, int]]:
     """Blocks that together are everything between classes of nodes, or everything inside them."""
     alike: dict[Identity, list[int]] = {}
@@ -280,7 +300,9 @@ def _partitions(
     for every in alike.values():
         inside = [i for i in every if shapes.inside(groups[i])]
         for positions in (every, inside, [i for i in every if i not in inside]):
-            if len(positions) > 1 and shapes.partition([groups[i] for i in positions]):
+            if len(positions) < 2 or _at_odds(shapes, groups, looks, positions):
+                continue
+            if shapes.partition([groups[i] for i in positions]):
                 yield from ((positions[0], i) for i in positions[1:])
 
 
@@ -305,11 +327,7 @@ def _masked(
             same_tests = a.tests == b.tests
             if not same_tests and (set(a.tests) & set(b.tests) or shapes.rows(a) != shapes.rows(b)):
                 continue
-            if any(
-                contradict(shapes, one, other)
-                for one in looks.get(i, ())
-                for other in looks.get(j, ())
-            ):
+            if _at_odds(shapes, groups, looks, (i, j)):
                 continue
             whole = shapes.full_block([a, b])
             if not same_tests or whole or shapes.back_of(a, b) or shapes.back_of(b, a):
