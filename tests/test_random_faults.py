@@ -26,6 +26,7 @@ _XTABLES = {
     "health": "-p tcp --dport 4240",
     "echo": "-p icmp --icmp-type 8",
 }
+_UNDO = "iptables -F; iptables-legacy -F; nft delete table ip filter || true"
 _STAGES = ("output", "forward", "input")  # in the order in which a packet meets them
 
 
@@ -81,7 +82,8 @@ def _draw(random: Random, racks: dict[str, str]) -> Iterator[Drawn]:
             ends = random.sample(sorted(set(racks.values())), 2)
             sides = [[name for name in names if racks[name] == rack] for rack in ends]
             sides[0] = sides[0][: random.randint(1, len(sides[0]))]
-            yield Drawn(f"f{number}", stage, "fw", probe, *map(frozenset, sides), "nft", "drop")
+            verb = random.choice(["drop", "drop", "reject"])
+            yield Drawn(f"f{number}", stage, "fw", probe, *map(frozenset, sides), "nft", verb)
             continue
         node = random.choice(names[:2])  # so that one node has several
         peers = [name for name in names if name != node]
@@ -89,7 +91,7 @@ def _draw(random: Random, racks: dict[str, str]) -> Iterator[Drawn]:
         some -= taken.setdefault((node, stage, probe), set())
         taken[node, stage, probe] |= some
         sides = [[node], sorted(some)] if stage == "output" else [sorted(some), [node]]
-        tool = random.choice(["nft", "iptables"])
+        tool = random.choice(["nft", "iptables", "iptables-legacy"])
         verb = "reject" if stage == "input" and random.random() < 0.3 else "drop"
         if some:
             yield Drawn(f"f{number}", stage, node, probe, *map(frozenset, sides), tool, verb)
@@ -108,7 +110,7 @@ def _faults(lab: Lab, drawn: list[Drawn]) -> Iterator[Fault]:
         else:
             chain, target = one.stage.upper(), one.verb.upper()
             match = f"-s {ends[0]} -d {ends[1]} {_XTABLES[one.probe]} -m comment --comment"
-            command = f"iptables -A {chain} {match} {one.name} -j {target}"
+            command = f"{one.tool} -A {chain} {match} {one.name} -j {target}"
             commands.setdefault(one.where, []).append(command)
     for where, hooks in chains.items():
         made = "\n".join(
@@ -117,7 +119,7 @@ def _faults(lab: Lab, drawn: list[Drawn]) -> Iterator[Fault]:
         )
         yield Fault(where, f"table inet x {{\n{made}\n}}\n")
     for where, own in commands.items():
-        yield Fault(where, "\n".join(own), "iptables -F; nft delete table ip filter")
+        yield Fault(where, "\n".join(own), _UNDO)
 
 
 def _cells(snapshot: Snapshot) -> Iterator[tuple[str, str, str]]:
