@@ -39,7 +39,7 @@ from preflight.cli.pods import DEFAULT_IMAGE, AgentImage, Pods
 from preflight.core.model import Phase
 from preflight.core.plan import DEFAULT_MAX_FLOWS, DEFAULT_RATE
 from preflight.core.watch_pace import DEFAULT_INTERVAL_S, Pace, seconds
-from preflight.errors import ExitCode, FileError
+from preflight.errors import ExitCode
 
 if TYPE_CHECKING:
     from preflight.report.watch import JsonLines, Lines
@@ -155,11 +155,6 @@ def watch_(
     with ways(known, options, way, teller.overhear) as connector:
         try:
             seen = watch(known, options, pace, connector, teller, album)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            what = f"the results could not be written to standard output: {error.strerror}"
-            raise FileError(what) from error
         finally:
             teller.close()
     teller.last_words(seen.last)
