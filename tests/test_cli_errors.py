@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import typer
+from inprocess import Run
 from samples import sample
 
 from preflight.cli import app as command_line
@@ -25,24 +26,10 @@ def _commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...
 COMMANDS = list(_commands(typer.main.get_command(command_line.app)))
 
 
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """The exit code and the messages of a command that must not get as far as printing."""
-
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["preflight", *arguments])
-        code = command_line.run()
-        out, err = capsys.readouterr()
-        assert out == ""
-        return code, err
-
-    return run
-
-
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_an_option_that_does_not_exist(said: Any, path: tuple[str, ...]) -> None:
-    code, err = said(*path, "--no-such-thing")
-    assert code == 2
+def test_an_option_that_does_not_exist(cli: Run, path: tuple[str, ...]) -> None:
+    code, out, err = cli(*path, "--no-such-thing")
+    assert (code, out) == (2, "")
     assert err.startswith("preflight: no such option: --no-such-thing")
     assert err.endswith(f"see preflight {' '.join(path)} --help\n")
     assert err.count("\n") == 1
@@ -61,19 +48,19 @@ def test_an_option_that_does_not_exist(said: Any, path: tuple[str, ...]) -> None
         (["show", "x", "--format", "p\x1b[2Jdf"], "is not one of 'table', 'json'"),
     ],
 )
-def test_a_usage_error_is_one_line(said: Any, arguments: list[str], words: str) -> None:
-    code, err = said(*arguments)
-    assert code == 2
+def test_a_usage_error_is_one_line(cli: Run, arguments: list[str], words: str) -> None:
+    code, out, err = cli(*arguments)
+    assert (code, out) == (2, "")
     assert err.startswith("preflight: ")
     assert words in err
     assert err.count("\n") == 1
     assert "\x1b" not in err
 
 
-def test_no_command_at_all_is_helped(said: Any) -> None:
+def test_no_command_at_all_is_helped(cli: Run) -> None:
     for group in ([], ["cilium"]):
-        code, err = said(*group)
-        assert code == 2
+        code, out, err = cli(*group)
+        assert (code, out) == (2, "")
         assert err.startswith(f"Usage: {' '.join(['preflight', *group])} [OPTIONS] COMMAND")
 
 
@@ -136,3 +123,61 @@ def test_a_closed_standard_output_is_told(files: tuple[Path, Path]) -> None:
         2,
         "preflight: standard output is closed: the results have nowhere to go\n",
     )
+
+
+# --- files that are something else
+
+
+def test_a_snapshot_is_no_inventory(cli: Run, files: tuple[Path, Path]) -> None:
+    for command in (["inventory", "check"], ["check", "-i"], ["inventory", "import"]):
+        done = cli(*command, files[0])
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
+            f"preflight: {files[0]}: is a snapshot, no inventory: `preflight show` reads it; name "
+            "the inventory that the check was given\n"
+        )
+
+
+def test_nor_is_a_comparison(cli: Run, files: tuple[Path, Path], tmp_path: Path) -> None:
+    both = tmp_path / "diff.json"
+    assert cli("diff", files[0], files[0], "--format", "json", "-o", both).returncode == 0
+    assert "is what preflight wrote (diff)" in cli("inventory", "check", both).stderr
+
+
+@pytest.mark.parametrize("line", ["show", "diff", "explain", "rules", "merge", "import", "check"])
+def test_what_is_read_is_not_written_over(
+    cli: Run, files: tuple[Path, Path], tmp_path: Path, line: str
+) -> None:
+    read = tmp_path / "read"
+    of = files[line in ("import", "check")]
+    read.write_bytes(of.read_bytes())
+    (tmp_path / "link").symlink_to(read)
+    arguments: dict[str, list[object]] = {
+        "diff": ["diff", files[0], read],
+        "explain": ["explain", read, "n1", "n2"],
+        "import": ["inventory", "import", read],
+        "check": ["check", "-i", read],
+    }
+    for name in ("read", "link"):
+        done = cli(*arguments.get(line, [line, read]), "-o", tmp_path / name)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.endswith("this is what is read; choose another file for --output\n")
+    assert read.read_bytes() == of.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["show S", "diff S S --cells", "explain S n1 n2", "rules S", "explain S n1 n2 --format json"],
+)
+def test_a_file_holds_what_would_be_printed(
+    cli: Run, files: tuple[Path, Path], tmp_path: Path, line: str
+) -> None:
+    arguments = [files[0] if word == "S" else word for word in line.split()]
+    printed = cli(*arguments)
+    (tmp_path / "out").write_text("old")
+    saved = cli(*arguments, "-o", tmp_path / "out")
+    assert (saved.returncode, saved.stdout) == (printed.returncode, "")
+    assert (tmp_path / "out").read_text("utf-8") == printed.stdout
+    full = cli(*arguments, "-o", "/dev/full")
+    assert full.returncode == 2
+    assert full.stderr.startswith("preflight: /dev/full: not saved: No space left on device")

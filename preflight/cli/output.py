@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 OutputFile = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Write it there, whole or not at all."),
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Write it there: replaced as a whole, or not at all."
+    ),
+]
+SnapshotFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Save the snapshot too; a file there is replaced."
+    ),
 ]
 
 
@@ -86,18 +94,22 @@ def _around(raw: FileIO, like: TextIOWrapper) -> TextIOWrapper:
     )
 
 
-def ready(output: Path | None, *sources: Path) -> None:
-    """Find out now whether results can be written there. Raises FileError, UsageError."""
+def ready(output: Path | None, *sources: Path | None) -> None:
+    """Find out now whether results can be written there, where a file that is there is replaced.
+
+    Raises FileError, and UsageError for a file that is one of `sources`.
+    """
     if output is None:
         return
     from preflight.atomic import ensure_writable
 
     ensure_writable(output)
-    if output.is_file() and any(source.exists() and output.samefile(source) for source in sources):
-        raise UsageError(f"{output}: the snapshot itself; choose another file for --output")
+    read = [source for source in sources if source is not None and source.exists()]
+    if output.is_file() and any(map(output.samefile, read)):
+        raise UsageError(f"{output}: this is what is read; choose another file for --output")
 
 
-def written(output: Path | None, write: Callable[[TextIO], None], *, utf8: bool = False) -> None:
+def written(output: Path | None, write: Callable[[TextIO], object], *, utf8: bool = False) -> None:
     """Have results written to standard output, or whole or not at all to a file.
 
     A file is UTF-8; with `utf8` standard output too, whatever the terminal's encoding is.
