@@ -35,6 +35,7 @@ class Run:
         self.peers = max(map(len, addresses.values()))
         self.past: dict[bytes, tuple[str, int, int, int]] = {}  # see `Look.recall`
         self.looks: list[Look] = []  # not in `past` yet: most need never be
+        self.tag = packets.run_tag(key)
         self.ident = packets.run_ident(key)
         self.numbers = {
             family: {_packed(family, a): i for i, a in enumerate(known) if a}
