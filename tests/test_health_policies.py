@@ -138,7 +138,7 @@ def test_a_policy_that_closes_all_endpoints_is_named_as_a_maybe() -> None:
         "CiliumClusterwideNetworkPolicy closed selects Cilium's health endpoints and may be what "
         "keeps ICMP echo and TCP 4240 in the overlay out"
     )
-    assert advice.startswith("Look at CiliumClusterwideNetworkPolicy closed first: let entity ")
+    assert advice.startswith("Look at CiliumClusterwideNetworkPolicy closed first: entity ")
     ((_, first, _),) = said(everybody, Suspects(("a", "b"), ("b", "c")))
     assert first.startswith("CiliumClusterwideNetworkPolicies a, b and c select ")
 

@@ -258,8 +258,9 @@ def advice(fault: Fault, it: Subject) -> str:
     if fault not in _BY_POLICY or not (policies := it.suspects):
         return said
     return (
-        f"Look at {_named(policies)} first: let entity remote-node in to endpoints reserved:health "
-        f"there, or in a policy beside it. {said}"
+        f"Look at {_named(policies)} first: entity remote-node has to be let in to endpoints "
+        "reserved:health (a policy of its own can do that), and no deny rule may speak of it. "
+        + said
     )
 
 
