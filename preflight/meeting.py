@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from preflight.agent.packets import TAG, TOKEN, UDP, tokens
+from preflight.core.collect import parse
 from preflight.core.matrix import Matrix
 from preflight.core.meeting import (
     EARLY_S,
@@ -18,8 +20,11 @@ from preflight.core.meeting import (
     parts,
     plan,
 )
-from preflight.core.model import Cause, Outcome, Verdict
-from preflight.core.plan import FLOW_WINDOW_S
+from preflight.core.model import Cause, Family, Outcome, Verdict
+from preflight.core.offsets import tag_offset
+from preflight.core.plan import FLOW_WINDOW_S, LookPlan
+from preflight.core.scope import Scope
+from preflight.core.terms import listed
 from preflight.errors import UsageError
 from preflight.transport import bundle
 
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from preflight.lookout import Lookout
 
 _GRACE_S = 15.0
+_MOST_PAIRS = 250_000  # whose tokens are made to see whether a packet of nobody's is one of ours
 
 
 def in_time(meeting: Meeting, early_s: float = EARLY_S) -> None:
@@ -41,8 +47,49 @@ def in_time(meeting: Meeting, early_s: float = EARLY_S) -> None:
         )
 
 
-def meet(crew: Crew, lookout: Lookout, meeting: Meeting) -> tuple[Matrix, tuple[Record, ...]]:
-    """Take part; what this node alone can say, and its record for those who join them."""
+def outsiders(report: Mapping[str, Any], look: LookPlan, scope: Scope, key: bytes) -> list[str]:
+    """Who meets at the same time and not with us: nodes, or addresses of none of them.
+
+    Their packets were made with another key, that is with another secret, or for other nodes,
+    probes or another phase. Packets of this meeting that went astray are none of theirs.
+    """
+    nodes: set[int] = set()
+    addresses: dict[str, None] = {}
+    for protocol, sender, data in parse(report).samples:
+        family = Family.IPV6 if ":" in sender else Family.IPV4
+        known = [n for n, node in enumerate(scope.nodes) if node.address_in(family) == sender]
+        sources = known or range(len(scope.nodes))
+        if len(sources) * len(scope.nodes) > _MOST_PAIRS:
+            continue
+        at = 8
+        if protocol == UDP:
+            port = int.from_bytes(data[2:4], "big")
+            at += next((tag_offset(p) for p in scope.probes if p.port == port), 0)
+        token = data[at + TAG : at + TAG + TOKEN]
+        if token not in _tokens(look, family, sources, key):
+            nodes.update(known)
+            addresses.update({} if known else {sender: None})
+    return [*(scope.nodes[n].name for n in sorted(nodes)), *addresses]
+
+
+def _tokens(look: LookPlan, family: Family, sources: Iterable[int], key: bytes) -> set[bytes]:
+    """All that these nodes send over that family."""
+    return {
+        token
+        for cell in look.cells
+        if cell.family is family
+        for source in sources
+        for destination in cell.pairs[source]
+        for token in tokens(
+            key, look.number, int(family[-1]), cell.probe, (source, destination), cell.volley.count
+        )
+    }
+
+
+def meet(
+    crew: Crew, lookout: Lookout, meeting: Meeting
+) -> tuple[Matrix, tuple[Record, ...], list[str]]:
+    """Take part: what this node alone can say, its record for those who join them, and notes."""
     extent, options, chorus = crew.extent, crew.options, crew.chorus
     matrix = Matrix(extent.nodes, extent.probes, extent.families)
     unknown = Outcome(Verdict.UNKNOWN, cause=Cause.NO_AGENT)
@@ -54,7 +101,7 @@ def meet(crew: Crew, lookout: Lookout, meeting: Meeting) -> tuple[Matrix, tuple[
                 matrix.set(matrix.index(f, cell.probe, s, d), unknown)
     part = set(chorus.alive)
     if not part or chorus.interrupted:
-        return matrix, ()
+        return matrix, (), []
     (node,) = part
     in_time(meeting, NEAR_S)
     chorus.broadcast(part, bundle.taps())
@@ -74,7 +121,7 @@ def meet(crew: Crew, lookout: Lookout, meeting: Meeting) -> tuple[Matrix, tuple[
     chorus.broadcast(part - reports.keys(), {"t": "drain", "wait": LATE_S})
     chorus.until(part - reports.keys(), "report", NUMBER, LATE_S + _GRACE_S, keep)
     if node not in reports:
-        return matrix, ()
+        return matrix, (), []
     hello = crew.hellos[node]
     name, _ = identity(meeting, extent, options.phase)
     record = Record(
@@ -91,4 +138,11 @@ def meet(crew: Crew, lookout: Lookout, meeting: Meeting) -> tuple[Matrix, tuple[
         f = matrix.families.index(found.family)
         at = matrix.index(f, found.probe, found.source, found.destination)
         matrix.set(at, found.outcome, found.rtt_ms)
-    return matrix, (record,)
+    notes = []
+    if others := outsiders(reports[node], look, extent, crew.key):
+        notes.append(
+            f"{extent.nodes[node].name}: {listed(others)} met at the same time with another "
+            "secret in --meet-key, or with another inventory, phase or probes: nothing of that "
+            "counts; make them the same everywhere, and meet again"
+        )
+    return matrix, (record,), notes

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
+from preflight.core.meeting import tag as meeting_tag
 from preflight.core.model import AgentInfo, AgentState, Connection, Family, Node
 from preflight.core.offsets import tag_offset
 from preflight.core.options import CheckOptions
@@ -58,7 +59,8 @@ def muster(
     for n in wanted:
         states[n] = AgentInfo(AgentState.FAILED, "interrupted before its agent had started")
     progress.phase("connecting", len(wanted))
-    fleet.start(((n, nodes[n]) for n in wanted), connector, setup(extent, key))
+    tag = b"" if options.meeting is None else meeting_tag(options.meeting)
+    fleet.start(((n, nodes[n]) for n in wanted), connector, setup(extent, key, tag))
     hellos: Hellos = {}
     waiting: dict[int, float] = dict.fromkeys(wanted, time.monotonic() + _HELLO_LIMIT_S)
     while waiting and not stop.is_set():
@@ -107,8 +109,11 @@ def _absent(involved: bool, options: CheckOptions) -> AgentInfo:
     return AgentInfo(AgentState.NONE, "the inventory asks for no agent there")
 
 
-def setup(extent: Scope, key: bytes) -> Callable[[int], Mapping[str, Any]]:
-    """The first frame of each node's agent; a later one begins another round with it."""
+def setup(extent: Scope, key: bytes, tag: bytes = b"") -> Callable[[int], Mapping[str, Any]]:
+    """The first frame of each node's agent; a later one begins another round with it.
+
+    `tag` is that of all packets, where it is not to follow from the key.
+    """
     udp = {str(p.port): tag_offset(p) for p in extent.probes if p.protocol == "udp"}
     tcp = [p.port for p in extent.probes if p.protocol == "tcp"]
     echo = any(p.protocol == "icmp" for p in extent.probes)
@@ -117,7 +122,7 @@ def setup(extent: Scope, key: bytes) -> Callable[[int], Mapping[str, Any]]:
         node = extent.nodes[number]
         own = {_FAMILIES[f]: a for f in extent.families if (a := node.address_in(f))}
         return {
-            "t": "setup", "key": key.hex(), "me": number, "own": own,
+            "t": "setup", "key": key.hex(), "tag": tag.hex(), "me": number, "own": own,
             "udp": udp, "tcp": tcp, "echo": echo,
         }  # fmt: skip
 

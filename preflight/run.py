@@ -152,7 +152,7 @@ def _met(crew: Crew, lookout: Lookout, meeting: "Meeting") -> Snapshot:
     from preflight.meeting import meet
 
     started, clock = _now(), time.monotonic()
-    matrix, records = meet(crew, lookout, meeting)
+    matrix, records, told = meet(crew, lookout, meeting)
     return Snapshot(
         phase=crew.options.phase,
         started=started,
@@ -162,6 +162,7 @@ def _met(crew: Crew, lookout: Lookout, meeting: "Meeting") -> Snapshot:
         timings={"probe_s": round(time.monotonic() - clock, 3)},
         notes=[
             *notes(crew.extent, lookout.inert, crew.hellos),
+            *told,
             NOTE,
             *crew.options.notes,
         ],

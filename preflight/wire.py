@@ -5,7 +5,8 @@ The agent is `python3` reading itself from standard input. Its standard output m
 speak frames: one JSON object a line, `t` naming its type.
 
     controller -> agent
-    setup   run, key, me, addresses, filters, load: who the node is, what its sockets let through
+    setup   run, key, tag, me, addresses, filters, load: who the node is, what its sockets let
+            through; an empty tag is the one that follows from the key
     look    number, peers, cells, templates, rate, wait, taps, at: what to send and to expect, and
             when, where that is not at once
     deep    number, rate, settle, trace, pcap, trials: a deep look, see below

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -54,7 +55,7 @@ from preflight.report.connectivity_json import dump
 
 NAMES = [workload.name for workload in WORKLOADS]
 OVERLAY = [w.name for w in WORKLOADS if "multi-node-c" in w.name or "multi-node-he" in w.name]
-QUICK = Options(timeout=30, clean_up=20, patience=Patience(settle=0.3, confirm=0.2))
+QUICK = Options(timeout=300, clean_up=300, patience=Patience(settle=0.3, confirm=0.2))
 SPACES = "/api/v1/namespaces"
 
 
@@ -64,18 +65,37 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("preflight.cluster.requests._PAUSES", (0.05, 0.1))
 
 
+YOUNG = (Symptom.UNSEEN, Symptom.NO_POD, Symptom.NOT_SCHEDULED)
+MOST_S = 300.0  # of any one check; only a test that fails takes so long
+
+
 class Told:
-    """A teller that remembers, and calls what waits for a step."""
+    """A teller that remembers, and calls what waits for a step, or for a workload's symptom."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.when: dict[str, Callable[[], object]] = {}
+        self._begun = self._at = time.monotonic()
+        self._passed = 0.0
+        self._young = True
+
+    def clock(self) -> float:
+        """Seconds, without those in which a pod was on its way: a busy machine is no fault."""
+        now = time.monotonic()
+        assert now - self._begun < MOST_S, f"never settled: {self.lines[-1:]}"
+        self._passed += 0 if self._young else now - self._at
+        self._at = now
+        return self._passed
 
     def phase(self, text: str) -> None:
         self._say(text)
 
     def pods(self, judged: Sequence[Judgement]) -> None:
-        self._say(f"{sum(one.green for one in judged)} green")
+        self.clock()
+        self._young = any(one.symptom in YOUNG for one in judged)
+        told = f"{sum(one.green for one in judged)} green"
+        late = [f"{one.workload} {one.symptom}" for one in judged if not one.green]
+        self._say(", ".join((told, *late)))
 
     def note(self, text: str) -> None:
         self._say(text)
@@ -84,6 +104,22 @@ class Told:
         self.lines.append(text)
         for start in [s for s in self.when if text.startswith(s)]:
             self.when.pop(start)()
+
+
+class Clock:
+    """Stands still, so that no limit is met before the test has seen what it waits for."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._begun = time.monotonic()
+
+    def __call__(self) -> float:
+        assert time.monotonic() - self._begun < MOST_S, "what was waited for never came"
+        return self._now
+
+    def run_out(self) -> None:
+        """All the time that there was is over."""
+        self._now += QUICK.timeout
 
 
 @pytest.fixture
@@ -106,11 +142,13 @@ def run(
     stop: threading.Event | None = None,
     user: str = "admin",
     server: str | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> Result:
     """One check in this process."""
+    told = told or Told()
     access = Access(kube.kubeconfig(user, server))
-    with connect(access, Timeouts(connect=1, read=5)) as cluster:
-        return check(cluster, options, told or Told(), stop or threading.Event())
+    with connect(access, Timeouts(connect=10, read=30)) as cluster:
+        return check(cluster, options, told, stop or threading.Event(), clock or told.clock)
 
 
 def of(result: Result, name: str) -> Judgement:
@@ -208,11 +246,32 @@ def test_images_that_cannot_be_pulled_are_no_verdict(kube: Server, workers: Raw)
 def test_pods_that_never_start_are_waited_for_until_the_deadline(
     kube: Server, workers: Raw
 ) -> None:
+    told, clock = Told(), Clock()
+    told.when[f"15 green, {EXTERNAL} {Symptom.STARTING}"] = clock.run_out
     with Kubelets(workers, {EXTERNAL: Fate(started=False)}):
-        result = run(kube, replace(QUICK, timeout=2 if kube.emulated else 15))
+        result = run(kube, told=told, clock=clock)
     assert result.ending is Ending.TIMEOUT
     assert of(result, EXTERNAL).symptom is Symptom.STARTING
     assert (result.exit_code(), result.exit_code(strict=True)) == (0, 3)
+
+
+def test_what_was_not_listed_before_the_deadline_is_not_told_as_deleted(
+    kube: Server, workers: Raw
+) -> None:
+    told, clock = Told(), Clock()
+    with Wire(kube.url) as wire, Kubelets(workers):
+
+        def over() -> None:
+            wire.down()
+            clock.run_out()
+
+        told.when["waiting for the pods"] = over
+        told.when["removing namespace"] = wire.back
+        result = run(kube, told=told, clock=clock, server=wire.url)
+    assert {one.symptom for one in result.judged} == {Symptom.UNSEEN}
+    assert "by somebody else" not in text(result)
+    assert (result.exit_code(), result.left_behind) == (4, None)
+    assert not there(workers)
 
 
 def test_one_worker(kube: Server, raw: Raw) -> None:
@@ -293,9 +352,11 @@ def test_a_namespace_of_another_run(kube: Server, workers: Raw) -> None:
     assert "--clean-up --namespace cilium-test" in said
     assert there(workers)
     with connect(Access(kube.kubeconfig())) as cluster:
-        assert clean_up(cluster, SPACE, 10, Told()) is None
+        assert clean_up(cluster, SPACE, QUICK.clean_up, Told()) is None
         assert not there(workers)
-        assert clean_up(cluster, SPACE, 10, Told()) is None  # nothing there: nothing to do
+        assert (
+            clean_up(cluster, SPACE, QUICK.clean_up, Told()) is None
+        )  # nothing there: nothing to do
 
 
 def test_a_kept_namespace_is_replaced(kube: Server, workers: Raw) -> None:
@@ -308,7 +369,7 @@ def test_a_kept_namespace_is_replaced(kube: Server, workers: Raw) -> None:
         assert second.exit_code() == 0
         assert workers.get(f"{SPACES}/{SPACE}")["metadata"]["uid"] != before
         with connect(Access(kube.kubeconfig())) as cluster:
-            assert clean_up(cluster, SPACE, 10, Told()) is None
+            assert clean_up(cluster, SPACE, QUICK.clean_up, Told()) is None
     assert not there(workers)
 
 
@@ -442,11 +503,12 @@ def test_an_api_server_that_goes_away_and_comes_back(kube: Server, workers: Raw)
 
 
 def test_an_api_server_that_stays_away(kube: Server, workers: Raw) -> None:
-    told = Told()
+    told, clock = Told(), Clock()
     with Wire(kube.url) as wire, Kubelets(workers, {EXTERNAL: Fate(started=False)}):
         told.when["15 green"] = wire.down
-        options = replace(QUICK, timeout=3, clean_up=1)
-        result = run(kube, options, told=told, server=wire.url)
+        told.when["cluster test-cluster"] = clock.run_out
+        options = replace(QUICK, clean_up=1)
+        result = run(kube, options, told=told, server=wire.url, clock=clock)
     assert (result.ending, result.exit_code()) == (Ending.LOST, 4)
     left = result.left_behind
     assert left is not None
@@ -454,7 +516,7 @@ def test_an_api_server_that_stays_away(kube: Server, workers: Raw) -> None:
     assert "preflight cilium connectivity-check --clean-up" in text(result)
     assert there(workers)
     with connect(Access(kube.kubeconfig())) as cluster, Kubelets(workers):
-        assert clean_up(cluster, SPACE, 10, Told()) is None
+        assert clean_up(cluster, SPACE, QUICK.clean_up, Told()) is None
 
 
 def test_an_api_server_that_goes_away_while_the_namespace_is_made(
@@ -532,7 +594,7 @@ def test_ctrl_c_takes_everything_away(kube: Server, workers: Raw) -> None:
     ):
         workers.until(f"{SPACES}/{SPACE}/pods", lambda pods: pods and len(pods["items"]) >= 16)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     told = json.loads(out)
     assert (told["schema"], told["ending"]) == ("preflight/connectivity/1", "interrupted")
@@ -549,14 +611,14 @@ def test_a_second_ctrl_c_leaves_it_and_says_how_to_remove_it(kube: Server, worke
             f"{SPACES}/{SPACE}", lambda found: found and "deletionTimestamp" in found["metadata"]
         )
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=300)
         assert process.returncode == 130
         assert "left behind" in said
         again = "preflight cilium connectivity-check --clean-up --namespace cilium-test"
         assert f"{again} --kubeconfig {process.args[6]}" in said  # type: ignore[index]
         nodes.hold = False
         done = subprocess.run(
-            command(kube, "--clean-up", "-q"), capture_output=True, text=True, timeout=30,
+            command(kube, "--clean-up", "-q"), capture_output=True, text=True, timeout=300,
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -569,7 +631,7 @@ def test_a_second_ctrl_c_leaves_it_and_says_how_to_remove_it(kube: Server, worke
 def test_the_printed_manifest_is_taken_by_an_api_server(kube: Server, workers: Raw) -> None:
     done = subprocess.run(
         command(kube, "--print-manifest", "--registry", "mirror.example:5000"),
-        capture_output=True, text=True, timeout=30, check=True,
+        capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     documents = list(yaml.safe_load_all(done.stdout))
     assert [d["kind"] for d in documents].count("Deployment") == 16
@@ -637,7 +699,7 @@ def test_a_login_for_the_registry(kube: Server, workers: Raw) -> None:
         assert copy["data"] == data
         assert {p["spec"]["imagePullSecrets"][0]["name"] for p in pods} == {"preflight-pull"}
         with connect(Access(kube.kubeconfig())) as cluster:
-            clean_up(cluster, SPACE, 10, Told())
+            clean_up(cluster, SPACE, QUICK.clean_up, Told())
 
 
 def test_the_json_of_a_check(emulator: Emulator) -> None:

@@ -188,7 +188,7 @@ DENY = 'pods "x" is forbidden: violates PodSecurity "baseline:latest": host name
          "admission", "admission policy"),
         (w.ECHO_A, seen(missing={w.ECHO_A}, refusals={w.ECHO_A: "exceeded quota: q"}),
          "admission", "quota"),
-        (w.ECHO_A, seen(missing={w.ECHO_A}), "no-pod", "never made"),
+        (w.ECHO_A, seen(missing={w.ECHO_A}), "no-pod", "had no pod"),
         (w.ECHO_A,
          seen(pod(w.ECHO_A, phase="Failed", reason="Evicted", message="disk pressure")),
          "node", "threw it out"),

@@ -224,6 +224,18 @@ def test_a_pod_without_a_network() -> None:
     assert names_of(only["pod-network"]) == {w.EXTERNAL}
 
 
+def test_nothing_passes_is_not_said_where_something_did() -> None:
+    """echo-a is reached from the same node."""
+    away = {w.POD_TO_A: FAR} | {x.name: FAR if x.placement is w.Placement.AWAY_FROM_ECHO_B else NEAR
+                                for x in w.WORKLOADS if x.name != w.POD_TO_A}  # fmt: skip
+    ports = (w.MULTI_NODEPORT, w.MULTI_HOSTPORT)
+    findings = found(drop(*OVERLAY, *ports), nodes=away)
+    assert set(findings) == {"one-server", "ports-between-nodes"}
+    assert names_of(findings["one-server"]) == set(OVERLAY)
+    told = found(drop(*OVERLAY), unknown=set(ports), nodes=away)["overlay"]
+    assert any("pod-to-a came through" in text for text in told.evidence)
+
+
 def test_unknown_workloads_are_told_one_by_one() -> None:
     one = judged()[0]._replace(
         workload="mine", status=Status.FAILED, symptom=Symptom.TIMEOUT, meaning="m"
@@ -250,7 +262,7 @@ def explained_once(findings: tuple[Finding, ...], all_: list[Judgement]) -> None
                 for one in all_:
                     over = w.KNOWN[one.workload].way is w.Way.POD and one.workload != w.DENIED
                     came = over and one.green and one.server and (one.nodes[0], one.server) == pair
-                    if came and finding.key == "tunnel":  # then it is told
+                    if came and finding.key in ("tunnel", "overlay", "mtu"):  # then it is told
                         assert one.workload in (w.POD_TO_A, w.ALLOWED)
                         assert not any(by_name[n].green for n in OVERLAY)
                         assert any("came through" in text for text in finding.evidence)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import jsonschema
 import pytest
 from samples import DROPPED_ON_PATH, LOSSY, NO_AGENT, Fault, sample
 from scenarios import Rule, check, load
@@ -127,6 +128,20 @@ def test_cells_where_they_cannot_be_listed_are_refused(diff: Diff, tmp_path: Pat
         done = diff(one, one, "--cells", "--format", form)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == "preflight: --cells goes with --format table and --format json\n"
+
+
+def test_its_schema_is_printed_and_holds_what_it_prints(diff: Diff, tmp_path: Path) -> None:
+    printed = diff("--schema")
+    assert (printed.returncode, printed.stderr) == (0, "")
+    schema = json.loads(printed.stdout)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    before, after = saved(tmp_path, sample(3), sample(3, 1, [DROP]))
+    for more in ([], ["--cells"]):
+        done = diff(before, after, "--format", "json", *more, "-o", tmp_path / "diff.json")
+        assert (done.returncode, done.stdout) == (1, "")
+        jsonschema.Draft202012Validator(schema).validate(
+            json.loads((tmp_path / "diff.json").read_text("utf-8"))
+        )
 
 
 def test_a_file_with_itself(diff: Diff, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import jsonschema
@@ -35,12 +34,11 @@ from preflight.report.diff import table as table_report
 from preflight.report.diff.json import dump
 from preflight.report.diff.markdown import write as write_markdown
 from preflight.report.diff.table import render
+from preflight.report.schema import diff_schema
 from preflight.report.text import cells as width_of
 
 FILES = ("before.json", "after.json")
-SCHEMA = json.loads(
-    (Path(__file__).parent.parent / "preflight/report/diff/diff-1.schema.json").read_text("utf-8")
-)
+SCHEMA = json.loads(diff_schema())
 
 
 def found(of: Snapshot) -> Snapshot:

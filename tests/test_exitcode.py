@@ -48,8 +48,21 @@ def test_unknown_is_incomplete_unless_something_is_bad() -> None:
 
 def test_all_open_is_ok_and_cells_never_planned_do_not_count() -> None:
     assert exit_code(matrix(Verdict.OPEN, Verdict.OPEN), strict=True) is ExitCode.OK
-    nobody = Matrix([], (GENEVE,), (Family.IPV4,))
-    assert exit_code(nobody, strict=True) is ExitCode.OK
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_matrix_without_a_cell_says_nothing(strict: bool) -> None:
+    alone = Node("a", ("10.0.0.1",), "a")
+    for nodes in ([], [alone]):
+        assert exit_code(Matrix(nodes, (GENEVE,), (Family.IPV4,)), strict) is ExitCode.INCOMPLETE
+
+
+def test_recommended_probes_alone_are_ok_where_nobody_asks_for_more() -> None:
+    made = matrix(Verdict.OPEN, Verdict.BLOCKED)
+    alone = Matrix(made.nodes, (HEALTH,), (Family.IPV4,))
+    alone.set(alone.index(0, 0, 0, 1), Outcome(Verdict.BLOCKED))
+    assert exit_code(alone, strict=False) is ExitCode.OK
+    assert exit_code(alone, strict=True) is ExitCode.BAD
 
 
 def test_outcomes_of_counts_one_probe_over_one_family() -> None:

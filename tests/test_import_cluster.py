@@ -124,7 +124,9 @@ def test_spec_cluster_and_inventory_side_by_side(cluster: Run, raw: Raw, tmp_pat
 
 
 def grant(raw: Raw, user: str, *resources: str) -> None:
-    rules = [{"apiGroups": [""], "resources": list(resources), "verbs": ["get", "list"]}]
+    rules = [
+        {"apiGroups": ["", "cilium.io"], "resources": list(resources), "verbs": ["get", "list"]}
+    ]
     rbac = "/apis/rbac.authorization.k8s.io/v1"
     raw.make(f"{rbac}/clusterroles", {"metadata": {"name": "some"}, "rules": rules})
     group = "rbac.authorization.k8s.io"

@@ -249,3 +249,16 @@ def test_files_that_are_no_inventory_say_what_they_are(
         inventory.load(path)
     assert str(caught.value).startswith(f"{path}:")
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_columns_that_commas_do_not_separate(
+    tmp_path: Path, separator: str, name: str, quote: str
+) -> None:
+    rows = [HEADER.split(","), ["hostname", "ip_address"]]
+    for columns in rows:
+        header = separator.join(f"{quote}{column}{quote}" for column in columns)
+        file = write(tmp_path, f"\ufeff{header}\r\nn1{separator}10.0.0.1\r\n")
+        with pytest.raises(FileError, match=f"separated by {name}; save it as CSV with commas"):
+            inventory.load(file)

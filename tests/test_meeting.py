@@ -16,7 +16,7 @@ import pytest
 from samples import NO_AGENT, Fault, sample
 from scenarios import Spot, Told, blocked, spots, told
 
-from preflight.core.meeting import Part, Record, identity, join, plan
+from preflight.core.meeting import Part, Record, identity, join, plan, tag
 from preflight.core.merge.merge import merge
 from preflight.core.model import (
     ECHO,
@@ -198,6 +198,7 @@ class TestAgreement:
             identity(at, extent(probes=(GENEVE, HEALTH)), Phase.BEFORE),
         ]
         names, keys = zip(same, *others, strict=True)
+        assert tag(at) == tag(at._replace(secret=b"another")) != tag(at._replace(at=1e9 + 60))
         assert len(set(names)) == len(set(keys)) == 1 + len(others)
         assert all(len(key) == 32 for key in keys)
 
@@ -270,6 +271,53 @@ sys.exit(run())
 """
 
 
+def meeting(lab: Lab, folder: Path, **keys: str) -> list[subprocess.Popen[bytes]]:
+    """One command for each node, at one time; `keys` are the files of those with another secret."""
+    begun = time.monotonic()
+    subprocess.run([sys.executable, "-c", QUICK, "--version"], check=True, capture_output=True)
+    start_s = time.monotonic() - begun  # on a busy machine it takes its time, four at once more
+    at = datetime.fromtimestamp(time.time() + 5 + 6 * start_s, UTC).isoformat(timespec="seconds")
+    return [
+        lab.popen(
+            node.name, sys.executable, "-c", QUICK, "check", "-i", lab.inventory_path, "--local",
+            node.name, "--family", "ipv4", "--meet", at,
+            "--meet-key", folder / keys.get(node.name, "key"), "-q",
+            "-o", folder / f"{node.name}.json",
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for node in lab.nodes
+    ]  # fmt: skip
+
+
+def strangers(of: Snapshot) -> list[str]:
+    """Whom a node says that it met with another secret."""
+    return [note for note in of.notes if "with another secret in --meet-key" in note]
+
+
+@pytest.mark.lab
+def test_one_with_another_secret_is_told_and_never_counts(lab4: Lab, tmp_path: Path) -> None:
+    """Packets of n1 for n4 go astray to n3 besides: those are of this meeting."""
+    first = {node.name: node.addresses[0] for node in lab4.nodes}
+    astray = f"ip saddr {first['n1']} ip daddr {first['n4']} udp dport 6081 dnat to {first['n3']}"
+    hook = "type nat hook prerouting priority -100;"
+    lab4.nft("fw", f"table ip t {{ chain c {{ {hook}\n{astray}\n}}\n}}")
+    (tmp_path / "key").write_text("known to three\n", "utf-8")
+    (tmp_path / "wrong").write_text("known to one alone\n", "utf-8")
+    runs = meeting(lab4, tmp_path, n4="wrong")
+    for run in runs:
+        _, said = run.communicate(timeout=60)
+        assert run.returncode == 3, said.decode()
+    found = {node.name: load(tmp_path / f"{node.name}.json") for node in lab4.nodes}
+    for name, others in {"n1": "n4", "n2": "n4", "n3": "n4", "n4": "n1, n2 and n3"}.items():
+        (told_,) = strangers(found[name])
+        assert told_.startswith(f"{name}: {others} met at the same time with another secret")
+    whole = merge([(f"{name}.json", one) for name, one in found.items()])
+    assert len(strangers(whole)) == 4
+    for spot, (one, _) in told(whole).items():
+        if "n4" in (spot.source, spot.destination):
+            assert one.verdict is Verdict.UNKNOWN, spot
+
+
 @pytest.mark.lab
 def test_four_nodes_without_ssh_between_them(lab4: Lab, tmp_path: Path) -> None:
     """Each is started by hand; together they know what a check over SSH would."""
@@ -278,23 +326,12 @@ def test_four_nodes_without_ssh_between_them(lab4: Lab, tmp_path: Path) -> None:
     lab4.nft("fw", chain("forward", f"ip saddr {first['n1']} tcp dport 4240 drop"))
     lab4.nft("n2", chain("input", "meta nfproto ipv4 udp dport 6081 drop"))
     (tmp_path / "key").write_text("known to all four\n", "utf-8")
-    begun = time.monotonic()
-    subprocess.run([sys.executable, "-c", QUICK, "--version"], check=True, capture_output=True)
-    start_s = time.monotonic() - begun  # on a busy machine it takes its time, four at once more
-    at = datetime.fromtimestamp(time.time() + 5 + 6 * start_s, UTC).isoformat(timespec="seconds")
-    runs = [
-        lab4.popen(
-            node.name, sys.executable, "-c", QUICK, "check", "-i", lab4.inventory_path, "--local",
-            node.name, "--family", "ipv4", "--meet", at, "--meet-key", tmp_path / "key", "-q",
-            "-o", tmp_path / f"{node.name}.json",
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        for node in lab4.nodes
-    ]  # fmt: skip
+    runs = meeting(lab4, tmp_path)
     for run in runs:
         _, said = run.communicate(timeout=60)
         assert run.returncode == 3, said.decode()
     files = sorted(tmp_path.glob("n*.json"))
+    assert not any(strangers(load(file)) for file in files)
     assert "known to all four" not in "".join(file.read_text("utf-8") for file in files)
     whole = merge([(file.name, load(file)) for file in files])
     path, inside = (

@@ -307,7 +307,7 @@ def test_the_snapshot_is_never_replaced_by_its_report(file: Path, tmp_path: Path
     for target in (file, tmp_path / "link"):
         done = preflight("show", file, "--format", "html", "-o", target)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "the snapshot itself; choose another file for --output" in done.stderr
+        assert "this is what is read; choose another file for --output" in done.stderr
     assert file.read_bytes() == old
 
 

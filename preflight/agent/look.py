@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OUT = ("sent", "left", "returned", "received")  # watched at the source of a cell
 IN = ("arrived", "accepted", "answered")  # watched at its destination
 KINDS = ("received_rst", "received_syn_ack", "answered_rst", "answered_syn_ack")
-_SAMPLES, _SAMPLE = 4, 128  # packets of one protocol, bytes of each
+_SAMPLES, _SAMPLE = 4, 128  # packets of one protocol, each of another sender; bytes of each
 _PROOFS = ("accepted", "received")
 
 
@@ -226,7 +226,8 @@ class Look:
     def stray(self, protocol: int, data: bytes, sender: str) -> None:
         """A packet with the run's tag that this node was never to get."""
         self.strays += 1
-        if sum(kept[0] == protocol for kept in self.samples) < _SAMPLES:
+        senders = [kept[1] for kept in self.samples if kept[0] == protocol]
+        if len(senders) < _SAMPLES and sender not in senders:
             self.samples.append((protocol, sender, data[:_SAMPLE].hex()))
 
     def remember(self) -> None:

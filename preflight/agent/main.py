@@ -122,7 +122,9 @@ class Agent:
 
     def _open(self, setup: "dict[str, Any]") -> None:
         self._stand_down()
-        tag, ident = run_tag(self._key), run_ident(self._key)
+        # A meeting's tag is known to whoever meets, so that who has another key can be told.
+        tag = bytes.fromhex(setup["tag"]) if setup.get("tag") else run_tag(self._key)
+        ident = run_ident(self._key)
         filters = Filters(self._offsets, setup["tcp"], setup["echo"], tag, ident)
         needed = {UDP: bool(self._offsets), TCP: bool(setup["tcp"])}
         for family in self._own:

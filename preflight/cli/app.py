@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from collections.abc import Callable
 
 import typer
 
@@ -22,6 +23,7 @@ from preflight.cli import (
     watch,
 )
 from preflight.errors import ExitCode, PreflightError
+from preflight.report.text import clean
 
 app = typer.Typer(
     name="preflight",
@@ -62,10 +64,15 @@ def _root(
     del version
 
 
-def run() -> int:
-    """Run the command that the arguments name; returns the exit code."""
+def run(prepare: Callable[[], None] = lambda: None) -> int:
+    """Run the command that the arguments name; returns the exit code.
+
+    `prepare` is called first; what it raises is told as a command's errors are.
+    """
     try:
+        prepare()
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except PreflightError as error:
         typer.echo(f"preflight: {error}", err=True)
         return int(error.exit_code)
@@ -80,11 +87,21 @@ def run() -> int:
     return code if isinstance(code, int) else int(ExitCode.OK)
 
 
+def _misused(message: str, context: typer.Context | None) -> str:
+    """One line; whoever names no command at all gets the help instead."""
+    if context is not None and message == context.get_help():
+        return message
+    said = clean(" ".join(message.split()).rstrip("."))
+    said = said[:1].lower() + said[1:]
+    see = " See" if said.endswith("?") else "; see"
+    return f"preflight: {said}{see} {context.command_path if context else 'preflight'} --help"
+
+
 def _failed(error: Exception) -> int:
     # typer carries its own copy of click since 0.26: usage errors are known by what they can do.
-    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
-    if callable(show) and isinstance(code, int):
-        show()
+    message, code = getattr(error, "format_message", None), getattr(error, "exit_code", None)
+    if callable(message) and isinstance(code, int):
+        typer.echo(_misused(message(), getattr(error, "ctx", None)), err=True)
         return code
     if os.environ.get("PREFLIGHT_DEBUG"):
         traceback.print_exc()

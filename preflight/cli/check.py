@@ -1,7 +1,6 @@
 """`preflight check`: the main job."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,6 +36,7 @@ from preflight.cli.options import (
     Timeout,
     meeting,
 )
+from preflight.cli.output import SnapshotFile, ready
 from preflight.cli.pods import DEFAULT_IMAGE, AgentImage, Pods
 from preflight.core.model import Phase
 from preflight.core.plan import DEFAULT_MAX_FLOWS, DEFAULT_RATE
@@ -72,9 +72,7 @@ def check(
         bool,
         typer.Option(help="Look closer at one cell of each finding: which rule, hop, size, flow."),
     ] = True,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Save the snapshot too.")
-    ] = None,
+    output: SnapshotFile = None,
     form: ReportFormatOption = ReportFormat.TABLE,
     colour: ColourOption = Colour.AUTO,
     quiet: Quiet = False,
@@ -101,10 +99,7 @@ def check(
 
         render_plan(scope(known, options), options, sys.stdout)
         return int(ExitCode.OK)
-    if output is not None:
-        from preflight.store import ensure_writable
-
-        ensure_writable(output)
+    ready(output, inventory, cluster_spec, kubeconfig, meet_key)
     from preflight.cli.running import checked, code_of, tell
 
     way = login(

@@ -2,15 +2,16 @@
 
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from preflight.cli import connectivity
 from preflight.cli.options import (
+    ClusterKubeconfig,
     Colour,
     ColourOption,
+    Context,
     Format,
     FormatOption,
     Quiet,
@@ -25,15 +26,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 app.command("connectivity-check")(connectivity.connectivity_check)
 
-Kubeconfig = Annotated[
-    Path | None,
-    typer.Option(
-        "--kubeconfig", metavar="FILE", help="The cluster; else $KUBECONFIG or ~/.kube/config."
-    ),
-]
-Context = Annotated[
-    str | None, typer.Option("--context", metavar="NAME", help="Of the kubeconfig; else its own.")
-]
 _BETWEEN = 5.0  # seconds between two lines of progress where they cannot be overwritten
 
 
@@ -44,7 +36,7 @@ def main() -> None:
 
 @app.command()
 def status(
-    kubeconfig: Kubeconfig = None,
+    kubeconfig: ClusterKubeconfig = None,
     context: Context = None,
     namespace: Annotated[
         str | None,

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from preflight.cli.options import Colour, ColourOption, Format, FormatOption, Quiet, Strict
+from preflight.cli.options import (
+    ClusterKubeconfig,
+    Colour,
+    ColourOption,
+    Context,
+    Format,
+    FormatOption,
+    Quiet,
+    Strict,
+)
 from preflight.core.connectivity.manifest import (
     CLIENT_IMAGE,
     ECHO_IMAGE,
@@ -30,13 +39,8 @@ _PULL = "preflight-pull"
 
 
 def connectivity_check(
-    kubeconfig: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Default: KUBECONFIG, else ~/.kube/config."),
-    ] = None,
-    context: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of the kubeconfig; default: its current.")
-    ] = None,
+    kubeconfig: ClusterKubeconfig = None,
+    context: Context = None,
     namespace: Annotated[
         str,
         typer.Option(

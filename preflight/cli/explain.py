@@ -1,9 +1,8 @@
 """`preflight explain`: one pair of a saved snapshot, told as a story."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -17,6 +16,7 @@ from preflight.cli.options import (
     ProbeNames,
     Strict,
 )
+from preflight.cli.output import OutputFile, ready, written
 from preflight.cli.picking import node_of, probes_of
 from preflight.core.groups import FamilyProbe
 from preflight.core.matrix import Matrix
@@ -33,6 +33,7 @@ def explain(
     probe: ProbeNames = None,
     family: FamilyOption = FamilyChoice.ALL,
     format_: FormatOption = Format.TABLE,
+    output: OutputFile = None,
     colour: ColourOption = Colour.AUTO,
     strict: Strict = False,
 ) -> int:
@@ -42,6 +43,7 @@ def explain(
     from preflight.report.terminal import coloured, width
     from preflight.store import load
 
+    ready(output, snapshot)
     known = load(snapshot)
     matrix = known.matrix
     pair = (node_of(matrix, source, snapshot), node_of(matrix, destination, snapshot))
@@ -52,12 +54,15 @@ def explain(
         raise UsageError(
             f"{snapshot}: {clean(source)} → {clean(destination)} was not tested with that"
         )
-    if format_ is Format.JSON:
-        report.dump(known, pair, tests, sys.stdout)
-    else:
-        color = coloured(colour, sys.stdout)
-        report.render(known, pair, tests, width=width(), color=color, file=sys.stdout)
-    sys.stdout.flush()
+
+    def tell(file: TextIO) -> None:
+        if format_ is Format.JSON:
+            report.dump(known, pair, tests, file)
+        else:
+            color = coloured(colour, file)
+            report.render(known, pair, tests, width=width(), color=color, file=file)
+
+    written(output, tell, utf8=format_ is Format.JSON)
     return code_of(known, strict=strict)
 
 

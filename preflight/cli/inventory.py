@@ -1,6 +1,5 @@
 """`preflight inventory …`: commands about the inventory alone. No node is asked anything."""
 
-import sys
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +9,7 @@ import typer
 
 from preflight import inventory
 from preflight.cli.options import ClusterSpecFile, Context, access, told
+from preflight.cli.output import OutputFile, ready, written
 from preflight.core.model import Family, Inventory
 from preflight.errors import FileError, UsageError
 from preflight.inventory import Form, KubeconfigError
@@ -75,12 +75,7 @@ def import_(
     kind: Annotated[
         Kind, typer.Option("--from", help="What FILE is; auto: told by what is in it.")
     ] = Kind.AUTO,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Write it there; else to standard output."
-        ),
-    ] = None,
+    output: OutputFile = None,
     cluster_spec: ClusterSpecFile = None,
     context: Context = None,
     user: Annotated[
@@ -103,6 +98,7 @@ def import_(
     from preflight.inventory.native import render
     from preflight.preparation import read_spec, with_roles
 
+    ready(output, file, cluster_spec)
     spec = read_spec(cluster_spec)
     loaded = with_roles(_source(file, kind, context), spec)
     remarks = list(loaded.remarks)
@@ -119,14 +115,9 @@ def import_(
     )
     loaded = replace(loaded, nodes=nodes)
     text = render(loaded, [f"Made from {printable(loaded.path)}.", *remarks])
+    written(output, lambda out: out.write(text), utf8=True)
     if output is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
         return
-    from preflight.atomic import replacing
-
-    with replacing(output) as draft:
-        draft.write(text.encode())
     for remark in remarks:
         told(remark)
     typer.echo(f"{printable(str(output))}: {len(nodes)} nodes", err=True)

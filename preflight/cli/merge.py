@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from preflight.cli.options import Colour, ColourOption, ReportFormatOption, Strict
+from preflight.cli.output import SnapshotFile, ready
 from preflight.report.formats import ReportFormat
 
 
@@ -15,10 +16,7 @@ def merge(
         typer.Argument(metavar="SNAPSHOT...", help="What `check --output` saved, of one phase."),
     ],
     form: ReportFormatOption = ReportFormat.TABLE,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Save the merged snapshot there."),
-    ] = None,
+    output: SnapshotFile = None,
     colour: ColourOption = Colour.AUTO,
     strict: Strict = False,
 ) -> int:
@@ -29,10 +27,9 @@ def merge(
     """
     from preflight.cli.running import code_of, tell
     from preflight.core.merge.merge import merge as merged
-    from preflight.store import ensure_writable, load
+    from preflight.store import load
 
-    if output is not None:
-        ensure_writable(output)
+    ready(output, *snapshots)
     whole = merged([(str(path), load(path)) for path in snapshots])
     tell(whole, form, colour, output, strict=strict)
     return code_of(whole, strict=strict)

@@ -82,8 +82,18 @@ Kubeconfig = Annotated[
         help="The cluster, whose configuration of Cilium and nodes are read.",
     ),
 ]
+ClusterKubeconfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--kubeconfig", metavar="FILE", help="The cluster; else $KUBECONFIG or ~/.kube/config."
+    ),
+]
+PodsKubeconfig = Annotated[
+    Path | None,
+    typer.Option("--kubeconfig", metavar="FILE", help="For pods: the cluster they are in."),
+]
 Context = Annotated[
-    str | None, typer.Option("--context", metavar="NAME", help="Of the kubeconfig.")
+    str | None, typer.Option("--context", metavar="NAME", help="Of the kubeconfig; else its own.")
 ]
 ProfileOption = Annotated[
     Profile | None,

@@ -1,13 +1,13 @@
 """`preflight rules`: what to ask the firewall team for, out of a saved snapshot."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
 from preflight.cli.options import Strict
+from preflight.cli.output import OutputFile, ready, written
 
 
 class Form(StrEnum):
@@ -23,6 +23,7 @@ def rules(
         Path, typer.Argument(metavar="SNAPSHOT", help="What `check --output` saved.")
     ],
     form: Annotated[Form, typer.Option("--format", help="Of the rules.")] = Form.TEXT,
+    output: OutputFile = None,
     strict: Strict = False,
 ) -> int:
     """Print the rules that the network's firewalls need, to ask their admins for."""
@@ -31,12 +32,16 @@ def rules(
     from preflight.report.terminal import width
     from preflight.store import load
 
+    ready(output, snapshot)
     known = load(snapshot)
-    if form is Form.JSON:
-        report.dump(known.findings, sys.stdout)
-    elif form is Form.CSV:
-        report.comma_separated(known.findings, sys.stdout)
-    else:
-        report.text(known.findings, sys.stdout, width())
-    sys.stdout.flush()
+
+    def tell(file: TextIO) -> None:
+        if form is Form.JSON:
+            report.dump(known.findings, file)
+        elif form is Form.CSV:
+            report.comma_separated(known.findings, file)
+        else:
+            report.text(known.findings, file, width())
+
+    written(output, tell, utf8=form is not Form.TEXT)
     return code_of(known, strict=strict)

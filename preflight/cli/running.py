@@ -4,11 +4,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from preflight.cli.options import Colour, ask, chooser
+from preflight.cli.output import written
 from preflight.core.model import Inventory, Node
 from preflight.core.options import CheckOptions
 from preflight.core.snapshot import Snapshot
@@ -98,21 +98,10 @@ def save_first(snapshot: Snapshot, output: Path | None, shown: Callable[[], None
             save(snapshot, output)
         except FileError as error:
             failure = error
-    printing(shown)
+    shown()
+    sys.stdout.flush()
     if failure is not None:
         raise failure
-
-
-def printing(action: Callable[[], None]) -> None:
-    """Have something written to standard output. Raises FileError where it takes no more."""
-    try:
-        action()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        what = f"the results could not be written to standard output: {error.strerror}"
-        raise FileError(what) from error
 
 
 def show(
@@ -128,22 +117,10 @@ def show(
     from preflight.report.formats import Look, write
     from preflight.report.terminal import coloured, width
 
-    if output is None:
-        if form is not ReportFormat.TABLE and isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")  # as files have it, whatever the terminal's is
-        color = coloured(colour, sys.stdout)
-        write(shown, form, Look(width(), color, strict, full), sys.stdout)
-        return
-    from preflight.atomic import replacing
+    def to(file: TextIO) -> None:
+        write(shown, form, Look(width(), coloured(colour, file), strict, full), file)
 
-    look = Look(width(), colour is Colour.ALWAYS, strict, full)
-    with replacing(output) as raw:
-        text = TextIOWrapper(raw, encoding="utf-8", newline="", write_through=True)
-        try:
-            write(shown, form, look, text)
-            text.flush()
-        finally:
-            text.detach()
+    written(output, to, utf8=form is not ReportFormat.TABLE)
 
 
 def code_of(snapshot: Snapshot, *, strict: bool) -> int:

@@ -15,17 +15,10 @@ from preflight.cli.options import (
     ReportFormatOption,
     Strict,
 )
+from preflight.cli.output import OutputFile, ready, schema_option
 from preflight.core.model import Verdict
-from preflight.errors import UsageError
 from preflight.report.formats import ReportFormat
-
-
-def _schema(wanted: bool) -> None:
-    if wanted:
-        from preflight.report.schema import snapshot_schema
-
-        sys.stdout.write(snapshot_schema())
-        raise typer.Exit
+from preflight.report.schema import snapshot_schema
 
 
 def show(
@@ -57,16 +50,10 @@ def show(
     full: Annotated[
         bool, typer.Option("--full", help="Leave nothing out for shortness (markdown).")
     ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write it there, whole or not at all."),
-    ] = None,
+    output: OutputFile = None,
     colour: ColourOption = Colour.AUTO,
     strict: Strict = False,
-    schema: Annotated[
-        bool,
-        typer.Option("--schema", callback=_schema, is_eager=True, help="Print the JSON Schema."),
-    ] = False,
+    schema: Annotated[bool, schema_option(snapshot_schema)] = False,
 ) -> int:
     """Print a saved snapshot: the matrix, what is not open and why, and what to change.
 
@@ -75,16 +62,13 @@ def show(
     """
     del schema
     from preflight.cli.picking import family_of, label_of, node_of, probes_of
-    from preflight.cli.running import code_of, printing
+    from preflight.cli.running import code_of
     from preflight.cli.running import show as write
     from preflight.core.view import Filter, view
-    from preflight.store import ensure_writable, load
+    from preflight.store import load
 
-    if output is not None:
-        ensure_writable(output)
+    ready(output, snapshot)
     known = load(snapshot)
-    if output is not None and output.is_file() and output.samefile(snapshot):
-        raise UsageError(f"{output}: the snapshot itself; choose another file for --output")
     matrix = known.matrix
     wanted = Filter(
         sources=[node_of(matrix, name, snapshot) for name in source or ()],
@@ -97,5 +81,5 @@ def show(
     shown = view(known, wanted)
     if shown.words and not form.for_people:
         sys.stderr.write(f"{shown.told}\n")
-    printing(lambda: write(shown, form, colour, strict=strict, full=full, output=output))
+    write(shown, form, colour, strict=strict, full=full, output=output)
     return code_of(known, strict=strict)

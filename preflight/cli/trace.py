@@ -30,6 +30,7 @@ from preflight.cli.options import (
     Strict,
     Timeout,
 )
+from preflight.cli.output import SnapshotFile, ready
 from preflight.cli.pods import DEFAULT_IMAGE, AgentImage, Pods
 from preflight.core.model import Phase
 from preflight.errors import UsageError
@@ -59,9 +60,7 @@ def trace(
         typer.Option(metavar="DIR", help="Save the packets seen at both ends, for Wireshark."),
     ] = None,
     timeout: Timeout = 1.0,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Save the snapshot too.")
-    ] = None,
+    output: SnapshotFile = None,
     format_: FormatOption = Format.TABLE,
     colour: ColourOption = Colour.AUTO,
     quiet: Quiet = False,
@@ -73,7 +72,6 @@ def trace(
 ) -> int:
     """Look at one pair as deep as it goes: rules, hops, sizes, flows, content, rewritten fields."""
     from preflight.cli.running import checked, code_of, save_first
-    from preflight.store import ensure_writable
     from preflight.tracing import Tracing
 
     brief = briefing(
@@ -87,8 +85,7 @@ def trace(
     for wanted in (source, destination):
         if wanted not in names:
             raise UsageError(f"{wanted}: no such node; there are {', '.join(names[:_NAMED])}")
-    if output is not None:
-        ensure_writable(output)
+    ready(output, inventory, cluster_spec, kubeconfig)
     if pcap is not None:
         from preflight.report.pcap import ensure_directory
 

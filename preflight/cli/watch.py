@@ -2,7 +2,6 @@
 
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +20,7 @@ from preflight.cli.options import (
     DestinationNames,
     FamilyChoice,
     FamilyOption,
+    Format,
     InventoryOrCluster,
     Kubeconfig,
     LabelTerms,
@@ -39,20 +39,13 @@ from preflight.cli.pods import DEFAULT_IMAGE, AgentImage, Pods
 from preflight.core.model import Phase
 from preflight.core.plan import DEFAULT_MAX_FLOWS, DEFAULT_RATE
 from preflight.core.watch_pace import DEFAULT_INTERVAL_S, Pace, seconds
-from preflight.errors import ExitCode, FileError
+from preflight.errors import ExitCode
 
 if TYPE_CHECKING:
     from preflight.report.watch import JsonLines, Lines
     from preflight.report.watch_live import Live
 
 _LEAST_INTERVAL_S = 1.0
-
-
-class WatchFormat(StrEnum):
-    """How a watch is written to standard output."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 def _time(text: str) -> float:
@@ -116,8 +109,8 @@ def watch_(
         ),
     ] = None,
     format_: Annotated[
-        WatchFormat, typer.Option("--format", help="json: one object for each event, in a line.")
-    ] = WatchFormat.TABLE,
+        Format, typer.Option("--format", help="json: one object for each event, in a line.")
+    ] = Format.TABLE,
     colour: ColourOption = Colour.AUTO,
     quiet: Quiet = False,
     strict: Strict = False,
@@ -155,11 +148,6 @@ def watch_(
     with ways(known, options, way, teller.overhear) as connector:
         try:
             seen = watch(known, options, pace, connector, teller, album)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            what = f"the results could not be written to standard output: {error.strerror}"
-            raise FileError(what) from error
         finally:
             teller.close()
     teller.last_words(seen.last)
@@ -170,14 +158,14 @@ def watch_(
 
 
 def _teller(
-    format_: WatchFormat, colour: Colour, output: Path | None, *, quiet: bool
+    format_: Format, colour: Colour, output: Path | None, *, quiet: bool
 ) -> "Live | Lines | JsonLines":
     from preflight.report.progress import Progress
     from preflight.report.terminal import coloured
     from preflight.report.watch import JsonLines, Lines
 
     color = coloured(colour, sys.stdout)
-    if format_ is WatchFormat.JSON:
+    if format_ is Format.JSON:
         return JsonLines(sys.stdout, Progress(sys.stderr, quiet=quiet))
     if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         from preflight.report.watch_live import Live

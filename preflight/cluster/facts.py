@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from preflight.cluster.api import Cluster
 from preflight.cluster.errors import ClusterError, Fault
-from preflight.cluster.resources import CILIUM_NODES, CONFIG_MAPS, NODES
+from preflight.cluster.resources import CILIUM_CLUSTER_POLICIES, CILIUM_NODES, CONFIG_MAPS, NODES
 from preflight.core.cilium.cluster import ClusterFacts, nodes_of
 from preflight.core.cluster.model import cilium_nodes
 
@@ -56,7 +56,13 @@ def _with_overlay(cluster: Cluster, facts: ClusterFacts) -> ClusterFacts:
         if error.closed:
             raise
         return replace(facts, no_cilium_nodes=str(error))
-    return replace(facts, cilium_nodes=there)
+    try:
+        policies = tuple(cluster.find(CILIUM_CLUSTER_POLICIES).items)
+    except ClusterError as error:
+        if error.closed:
+            raise
+        policies = ()
+    return replace(facts, cilium_nodes=there, clusterwide=policies)
 
 
 def _texts(data: object) -> Mapping[str, str]:

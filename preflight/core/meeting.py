@@ -7,6 +7,8 @@ Rules that live here:
    probes. All of these go into the meeting's key, so that packets of another one never count.
 2. What did not arrive is evidence only where both are known to have been there at one time: where a
    packet of the meeting passed between them, or between both and a third. Clocks may be wrong.
+3. All who meet at one time mark their packets alike, whatever their secret: so who has another one
+   is heard, and told. The mark alone is never evidence: what counts is made with the key.
 """
 
 from __future__ import annotations
@@ -69,6 +71,11 @@ def identity(meeting: Meeting, scope: Scope, phase: Phase) -> tuple[str, bytes]:
         for row in cell.pairs:
             key.update(repr(list(row)).encode())
     return blake2b(key.digest(), digest_size=8, person=b"meeting").hexdigest(), key.digest()[:32]
+
+
+def tag(meeting: Meeting) -> bytes:
+    """What marks the packets of all who meet at that time."""
+    return blake2b(repr(meeting.at).encode(), digest_size=4, person=b"meeting-tag").digest()
 
 
 def plan(scope: Scope, rate: float, max_flows: int, window_s: float) -> LookPlan:

@@ -22,6 +22,7 @@ _OBJECT = re.compile(r"^[\"']?(?:apiVersion|kind)[\"']?[ \t]*:", re.MULTILINE)
 _KUBECONFIG = re.compile(
     r"(?:^|[{,]\s*\"|^\s*\")[\"']?kind[\"']?\s*:\s*[\"']?Config\b", re.MULTILINE
 )
+_RESULT = re.compile(r"\"schema\"\s*:\s*\"preflight/([a-z-]+)/")
 _YAML = re.compile(r"---|[{&*!|>%@`\"'-]|[^\s\[#;][^#=]*?:(?:\s|$)")
 _SETTING = re.compile(r"\s[A-Za-z_]\w*=")
 _ANSIBLES_KEYS = frozenset({"all", "ungrouped", "_meta", "plugin"})
@@ -75,6 +76,13 @@ def _outward(text: str, problems: Problems) -> Form | None:
             1,
         )
     text = text.lstrip("\ufeff")
+    if text.lstrip().startswith("{") and (result := _RESULT.search(text)):
+        if result[1] != "snapshot":
+            raise problems.fatal(f"is what preflight wrote ({result[1]}), no inventory")
+        raise problems.fatal(
+            "is a snapshot, no inventory: `preflight show` reads it; name the inventory that the "
+            "check was given"
+        )
     if _KUBECONFIG.search(text):
         raise KubeconfigError(str(problems.fatal("is a kubeconfig: name it with --kubeconfig")))
     if len(_OBJECT.findall(text)) > 1:

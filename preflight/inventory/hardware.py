@@ -33,14 +33,30 @@ _SHOWN = 8
 
 
 def looks_like(text: str) -> bool:
-    """Whether the first line is the header of such a file."""
-    columns = set(_columns(text.lstrip("\ufeff").lstrip().partition("\n")[0]))
-    return "hostname" in columns and len(columns & _TELLING) > 1
+    """Whether the first line is the header of such a file, be it with other separators."""
+    header = text.lstrip("\ufeff").lstrip().partition("\n")[0]
+    columns = _columns(header)
+    telling = "hostname" in columns and len(_TELLING.intersection(columns)) > 1
+    return telling or _separators(header) is not None
+
+
+def _separators(header: str) -> str | None:
+    """What separates the columns where commas do not."""
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        columns = _columns(header, separator)
+        if "hostname" in columns and _TELLING.intersection(columns):
+            return name
+    return None
 
 
 def read(text: str, problems: Problems, remarks: Remarks) -> tuple[Node, ...]:
     """The machines of a hardware.csv, with roles guessed from their label `type`."""
     lines = _Lines(text.lstrip("\ufeff"))
+    others = _separators(text.lstrip("\ufeff").lstrip().partition("\n")[0])
+    if others is not None:
+        raise problems.fatal(
+            f"its columns are separated by {others}; save it as CSV with commas", 1
+        )
     try:
         rows = list(_rows(lines, problems))
     except csv.Error as exc:  # its text names no cell
@@ -105,8 +121,8 @@ def _places(header: Sequence[str], problems: Problems) -> dict[str, int]:
     return {column: header.index(column) for column in _USED if column in header}
 
 
-def _columns(line: str) -> list[str]:
-    return [column.strip().strip('"').lower() for column in line.split(",")]
+def _columns(line: str, separator: str = ",") -> list[str]:
+    return [column.strip().strip('"').lower() for column in line.split(separator)]
 
 
 def _is_bmc(column: str) -> bool:

@@ -79,7 +79,7 @@ class Raw:
                 told = json.loads(line)
                 yield told["type"], told["object"]
 
-    def until(self, path: str, test: Callable[[Any], bool], seconds: float = 30) -> Any:
+    def until(self, path: str, test: Callable[[Any], bool], seconds: float = 120) -> Any:
         """The object, as soon as it is as wanted; None stands for one that is not there."""
         limit = time.monotonic() + seconds
         while True:

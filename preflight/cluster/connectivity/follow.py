@@ -70,6 +70,7 @@ def follow(
         queries["Event"] = Query(EVENTS, namespace)
     settling = Settling(patience)
     seen = Observation((), (), ())
+    known: set[tuple[str, str]] = set()
     ripe: frozenset[str] = frozenset()
     judged = judge(seen, plan, ripe)
     told = False
@@ -87,6 +88,8 @@ def follow(
             stage = Stage.WAITING
             if all(s.items is not None for key, s in states.items() if key != "Event"):
                 seen = _observed(states, plan, refused)
+                known.update((owner.kind, owner.name) for owner in seen.owners)
+                seen = seen._replace(known=frozenset(known))
                 ripe = settling.ripe(now, seen)
                 judged = judge(seen, plan, ripe)
                 teller.pods(judged)

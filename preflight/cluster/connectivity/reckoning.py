@@ -22,7 +22,7 @@ from preflight.core.connectivity.workloads import DENIED, MULTI_NODE, WORKLOADS,
 from preflight.core.terms import listed
 
 _OVER = frozenset(w.name for w in WORKLOADS if w.way is Way.POD and w.name != DENIED)
-_UNFINISHED = frozenset({Symptom.STARTING, Symptom.GONE, Symptom.NO_POD, Symptom.NOT_SCHEDULED})
+_UNFINISHED = frozenset({Symptom.STARTING, Symptom.UNSEEN, Symptom.NO_POD, Symptom.NOT_SCHEDULED})
 
 
 def reckon(

@@ -75,7 +75,7 @@ def brief(
     overlay, nodes = None, inventory.nodes
     if phase is Phase.AFTER and running is not None and cluster is not None:
         asked = cluster.cilium_nodes, cluster.no_cilium_nodes
-        more_of = plan_overlay(running, cluster.config or {}, nodes, *asked)
+        more_of = plan_overlay(running, cluster.config or {}, nodes, *asked, cluster.clusterwide)
         overlay, nodes = more_of.overlay, more_of.nodes
         probes += [renamed(probe, probes) for probe in in_cluster(more_of.probes, nodes)]
         told.notes += more_of.notes

@@ -38,6 +38,7 @@ class ClusterFacts:
     nodes_known: bool = True  # the list of nodes could be read
     cilium_nodes: tuple[CiliumNode, ...] | None = None  # None: not asked for, or not known
     no_cilium_nodes: str = ""  # why they are not known
+    clusterwide: tuple[Mapping[str, Any], ...] = ()  # policies; none where they could not be read
 
 
 def nodes_of(objects: Iterable[Mapping[str, Any]]) -> tuple[tuple[Node, ...], tuple[str, ...]]:

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import NamedTuple
 
 from preflight.core.cilium.config import Encryption, Installation, Routing
+from preflight.core.cilium.health_policies import Suspects, suspects
 from preflight.core.cilium.probes import describe
 from preflight.core.cluster.model import CiliumNode
 from preflight.core.model import Family, Node, Probe, ProbeKind, Protocol, Severity, family_of
@@ -42,6 +43,7 @@ class Overlay:
     policy: str = "default"  # `default`, `always` or `never`
     host_firewall: bool = False
     pod_ranges: tuple[str, ...] = ()  # that the agents give out, as far as they say so
+    suspects: Suspects = field(default_factory=Suspects)  # policies that may keep nodes out of them
 
 
 class Planned(NamedTuple):
@@ -59,11 +61,12 @@ def plan(
     nodes: Sequence[Node],
     known: Sequence[CiliumNode] | None,
     unread: str,
+    clusterwide: Sequence[Mapping[str, object]] = (),
 ) -> Planned:
     """What to test, and the nodes with their endpoints' addresses.
 
     `data` is the ConfigMap of `it`; `known` None where the objects could not be read, and then
-    `unread` says why.
+    `unread` says why. `clusterwide` are the policies for the whole cluster that are known.
     """
     off = next((k for k in (_CHECKS, _ENDPOINTS) if data.get(k, "").lower() in _OFF), None)
     if off is not None:
@@ -89,15 +92,17 @@ def plan(
     if not families:
         why = "fewer than two of these nodes have a health endpoint, by their CiliumNode objects"
         return _without(nodes, f"{why} in {it.source}")
-    always = data.get(_POLICY, "").lower() == "always"
+    policy = data.get(_POLICY, "").lower() or "default"
+    always = policy == "always"
     overlay = Overlay(
         it.source,
         describe(it),
         it.routing is Routing.NATIVE,
         it.encryption,
-        data.get(_POLICY, "").lower() or "default",
+        policy,
         data.get(_HOST_FIREWALL, "").lower() in ("true", "t", "1"),
         tuple(_ranges(data)),
+        Suspects() if policy == "never" else suspects(clusterwide, it.health_port),
     )
     if always:
         notes.append(

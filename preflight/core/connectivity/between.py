@@ -70,8 +70,10 @@ def overlay(picture: Picture, left: Sequence[str]) -> Iterator[Claim]:
             continue
         if green and not _all_but_some(picture, red, green):
             continue
-        through += green
         kind = _kind(picture, red, below.get(pair, _Between((), ())))
+        if green and kind not in _TOLD:
+            continue  # it says that nothing passes
+        through += green
         if kind == "between-nodes":
             names += below[pair].red
         kinds.setdefault(kind, {})[pair] = names
@@ -94,11 +96,12 @@ def overlay(picture: Picture, left: Sequence[str]) -> Iterator[Claim]:
             meaning,
             advice.format(tunnel=_tunnel(picture.settings)),
             pairs=tuple(pairs),
-            evidence=tuple(evidence) if kind in ("tunnel", "overlay", "mtu") else (),
+            evidence=tuple(evidence) if kind in _TOLD else (),
             key=kind,
         )
 
 
+_TOLD = ("tunnel", "overlay", "mtu")  # with what came through all the same
 _TO_B = (POD_CLUSTERIP, POD_HEADLESS, HOST_CLUSTERIP, HOST_HEADLESS)
 
 
@@ -163,8 +166,8 @@ _OVERLAY: Mapping[str, Words] = {
     ),
     "overlay": Words(
         "the overlay does not pass {where}",
-        "pods there cannot reach each other; whether the network below lets other ports pass was "
-        "not tested between them",
+        "pods there cannot reach each other; whether the network below lets other ports pass is "
+        "not known",
         "See that {tunnel} passes both ways.",
     ),
     "mtu": Words(

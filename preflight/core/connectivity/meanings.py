@@ -71,8 +71,8 @@ _PLAIN: Mapping[Symptom, tuple[str, str]] = {
         "See that kube-scheduler runs.",
     ),
     Symptom.NO_POD: (
-        "its pod was never made",
-        "See that kube-controller-manager runs.",
+        "it had no pod",
+        "See that kube-controller-manager runs, and that nobody deletes the pods.",
     ),
     Symptom.NODE: (
         "its node is not ready or threw it out: nothing is known of the network",
@@ -82,6 +82,10 @@ _PLAIN: Mapping[Symptom, tuple[str, str]] = {
     Symptom.GONE: (
         "it was deleted meanwhile, by somebody else",
         "Run the check again, in a namespace of its own: --namespace.",
+    ),
+    Symptom.UNSEEN: (
+        "the API server told nothing of it before the run ended",
+        "Run the check again, with a longer --timeout.",
     ),
 }
 _UNSCHEDULABLE: Mapping[Scheduling, tuple[str, str]] = {

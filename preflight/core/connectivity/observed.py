@@ -6,7 +6,7 @@ never an error. Pods are told apart by the workload that owns them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from preflight.core.connectivity.values import Values, count, record, records, text
@@ -87,6 +87,7 @@ class Observation(NamedTuple):
     events: tuple[Event, ...]
     sick_nodes: Mapping[str, str] = {}  # nodes that are not ready, with the reason
     refused: Mapping[tuple[str, str], str] = {}  # kind and name of what was not taken, and why
+    known: Collection[tuple[str, str]] = ()  # kind and name of every owner seen until now
 
     def of(self, owner: str) -> tuple[Pod, ...]:
         """The pods of a workload that are not on their way out, the oldest first."""

@@ -201,7 +201,8 @@ def _alone(
     if (wanted.kind, wanted.name) in seen.refused:
         reading = Reading(Symptom.REFUSED_POD, seen.refused[wanted.kind, wanted.name])
     elif owner is None:
-        reading = Reading(Symptom.GONE, "")
+        was_there = (wanted.kind, wanted.name) in seen.known
+        reading = Reading(Symptom.GONE if was_there else Symptom.UNSEEN, "")
     elif _done(owner, pods, ready):
         return judged
     else:
@@ -268,6 +269,7 @@ _TELLING = (
     Symptom.NO_POD,
     Symptom.STARTING,
     Symptom.GONE,
+    Symptom.UNSEEN,
     Symptom.SERVER,
     Symptom.NOTHING,
 )

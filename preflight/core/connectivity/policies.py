@@ -66,27 +66,28 @@ def cilium_clusterwide(found: Iterable[Values], subject: Subject) -> Iterator[Ap
     """CiliumClusterwideNetworkPolicies; those for nodes (host policies) select no pod."""
     pods = list(subject.cilium_labels())
     for policy in found:
-        many = policy.get("specs")
-        specs = [policy.get("spec"), *(many if isinstance(many, list) else ())]
         selectors = [
-            spec["endpointSelector"]
-            for spec in specs
-            if isinstance(spec, dict) and isinstance(spec.get("endpointSelector"), dict)
+            selector
+            for _, spec in specs([policy])
+            if isinstance(selector := spec.get("endpointSelector"), dict)
         ]
-        answer = _most(_matches(selector, labels) for selector in selectors for labels in pods)
+        answer = most(matches(selector, labels) for selector in selectors for labels in pods)
         if answer is not Applies.NO:
             yield Applying("CiliumClusterwideNetworkPolicy", _name(policy), answer)
 
 
 def host_policies(found: Iterable[Values]) -> list[str]:
     """Names of clusterwide policies for nodes: they meet what pods send to a node's own ports."""
-    out = []
+    return list(dict.fromkeys(name for name, spec in specs(found) if "nodeSelector" in spec))
+
+
+def specs(found: Iterable[Values]) -> Iterator[tuple[str, Values]]:
+    """Each specification of Cilium's policies, with the policy's name."""
     for policy in found:
         many = policy.get("specs")
-        specs = [policy.get("spec"), *(many if isinstance(many, list) else ())]
-        if any(isinstance(spec, dict) and "nodeSelector" in spec for spec in specs):
-            out.append(_name(policy))
-    return out
+        for spec in (policy.get("spec"), *(many if isinstance(many, list) else ())):
+            if isinstance(spec, dict):
+                yield _name(policy), spec
 
 
 def admin(kind: str, found: Iterable[Values], subject: Subject) -> Iterator[Applying]:
@@ -100,13 +101,13 @@ def admin(kind: str, found: Iterable[Values], subject: Subject) -> Iterator[Appl
             continue
         answer = Applies.NO
         if isinstance(about.get("namespaces"), dict):
-            answer = _matches(about["namespaces"], known)
+            answer = matches(about["namespaces"], known)
         elif isinstance(about.get("pods"), dict):
             pods = about["pods"]
-            inside = _matches(_selector(pods, "namespaceSelector"), known)
+            inside = matches(_selector(pods, "namespaceSelector"), known)
             selector = _selector(pods, "podSelector")
-            own = _most(_matches(selector, dict(labels)) for labels in subject.pods)
-            answer = min(inside, own, key=_ORDER.index)
+            own = most(matches(selector, dict(labels)) for labels in subject.pods)
+            answer = least((inside, own))
         if answer is not Applies.NO:
             yield Applying(kind, _name(policy), answer)
 
@@ -114,30 +115,46 @@ def admin(kind: str, found: Iterable[Values], subject: Subject) -> Iterator[Appl
 _ORDER = (Applies.NO, Applies.PERHAPS, Applies.YES)
 
 
-def _most(answers: Iterable[Applies]) -> Applies:
+def most(answers: Iterable[Applies]) -> Applies:
+    """What any of them says, the surest first; none says no."""
     return max(answers, key=_ORDER.index, default=Applies.NO)
 
 
-def _matches(selector: Values, labels: Mapping[str, str | None]) -> Applies:
-    """All requirements of a label selector; an empty one matches everything."""
+def least(answers: Iterable[Applies]) -> Applies:
+    """What all of them say together; none says yes."""
+    return min(answers, key=_ORDER.index, default=Applies.YES)
+
+
+def matches(
+    selector: Values, labels: Mapping[str, str | None], sources: Sequence[str] = ("k8s", "any")
+) -> Applies:
+    """All requirements of a label selector; an empty one matches everything.
+
+    `labels` are without their source; `sources` are those that a key may name for them.
+    """
     answers = []
     wanted = selector.get("matchLabels")
     for key, value in (wanted if isinstance(wanted, dict) else {}).items():
-        answers.append(_requirement(str(key), "In", [value], labels))
+        answers.append(_requirement(str(key), "In", [value], labels, sources))
     expressions = selector.get("matchExpressions")
     for one in expressions if isinstance(expressions, list) else ():
         if isinstance(one, dict):
             values = one.get("values")
             values = values if isinstance(values, list) else []
-            answers.append(_requirement(str(one.get("key")), one.get("operator"), values, labels))
-    return min(answers, key=_ORDER.index, default=Applies.YES)
+            key, operator = str(one.get("key")), one.get("operator")
+            answers.append(_requirement(key, operator, values, labels, sources))
+    return least(answers)
 
 
 def _requirement(
-    key: str, operator: object, values: Sequence[object], labels: Mapping[str, str | None]
+    key: str,
+    operator: object,
+    values: Sequence[object],
+    labels: Mapping[str, str | None],
+    sources: Sequence[str],
 ) -> Applies:
     source, name = _split(key)
-    there = source in ("k8s", "any") and name in labels
+    there = source in sources and name in labels
     if there and labels[name] is None:
         if operator in ("Exists", "DoesNotExist"):
             return _answer(operator == "Exists")

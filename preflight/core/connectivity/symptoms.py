@@ -39,7 +39,8 @@ class Symptom(StrEnum):
     NODE = "node"  # its node is not ready, or threw it out
     VOLUME = "volume"
     STARTING = "starting"
-    GONE = "gone"  # deleted meanwhile, by somebody else
+    GONE = "gone"  # it was there, and was deleted by somebody else
+    UNSEEN = "not-seen"  # the API server has not told of it
     SERVER = "server"  # the echo server that it asks is not there
     NOTHING = "nothing"  # green, but what makes green mean something is not
 

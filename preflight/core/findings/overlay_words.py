@@ -11,10 +11,10 @@ from preflight.core.cilium.config import Encryption
 from preflight.core.cilium.overlay import Overlay
 from preflight.core.findings.model import Cause
 from preflight.core.findings.shapes import Shapes
-from preflight.core.groups import Group
+from preflight.core.groups import FamilyProbe, Group, sets_of
 from preflight.core.hello import in_words
 from preflight.core.matrix import Matrix
-from preflight.core.model import Evidence, Place
+from preflight.core.model import Evidence, Place, Verdict
 from preflight.core.terms import listed, plural, traffics
 
 _SHOWN = 6
@@ -43,6 +43,9 @@ class Fault(StrEnum):
 
 
 _OF_TCP = (Fault.DATA, Fault.CHECKSUM)
+_BY_POLICY = (
+    Fault.NOTHING, Fault.NATIVE, Fault.REFUSED, Fault.ECHO, Fault.DATA, Fault.UNCLEAR,
+)  # fmt: skip
 CAUSES: Mapping[Fault, Cause] = {
     Fault.NOTHING: Cause.OVERLAY,
     Fault.NATIVE: Cause.OVERLAY,
@@ -97,6 +100,32 @@ class Subject(NamedTuple):
     def ends(self) -> list[int]:
         """All nodes that it speaks of."""
         return sorted({n for g in self.groups for n in (*g.sources, *g.destinations)})
+
+    @property
+    def suspects(self) -> list[str]:
+        """Policies that may keep these probes out of these endpoints.
+
+        None of a probe that got through to one of them: all health endpoints are alike to a policy.
+        """
+        if self.context.overlay is None:
+            return []
+        names: dict[str, None] = {}
+        for test in dict.fromkeys(t for g in self.groups for t in g.tests):
+            of = self.context.overlay.suspects.of(self.matrix.probes[test.probe].kind)
+            if of and not self._passes(test):
+                names |= dict.fromkeys(of)
+        return list(names)
+
+    def _passes(self, test: FamilyProbe) -> bool:
+        f = self.matrix.families.index(test.family)
+        own = [g for g in self.groups if test in g.tests]
+        ends = sum(1 << d for d in {d for g in own for d in (*g.destinations, *_back(g))})
+        for source in range(len(self.matrix.nodes)):
+            for number, there in sets_of(self.matrix.numbers(f, test.probe, source)).items():
+                outcome = self.matrix.table[number]
+                if outcome is not None and outcome.verdict is Verdict.OPEN and there & ends:
+                    return True
+        return False
 
     @property
     def always(self) -> bool:
@@ -163,6 +192,11 @@ def evidence(fault: Fault, it: Subject) -> Iterator[str]:
     overlay, context = it.context.overlay, it.context
     if fault in _OF_TCP:
         yield from _of_checksums(it)
+    if fault in _BY_POLICY and (policies := it.suspects):
+        yield (
+            f"{_named(policies)} {'selects' if len(policies) == 1 else 'select'} Cilium's health "
+            f"endpoints and may be what keeps {it.what} out"
+        )
     if fault in (Fault.NOTHING, Fault.REFUSED, Fault.ECHO, Fault.DATA) and overlay is not None:
         if overlay.policy != "default":
             yield f"{overlay.source} has enable-policy: {overlay.policy}"
@@ -211,8 +245,26 @@ def _counts(seen: Evidence) -> Iterator[str]:
             yield f"{vantage} {count}"
 
 
+def _named(policies: Sequence[str]) -> str:
+    more = len(policies) - _SHOWN
+    shown = [*policies[:_SHOWN], *([f"{more} more"] if more > 0 else [])]
+    noun = "CiliumClusterwideNetworkPolic" + ("y" if len(policies) == 1 else "ies")
+    return f"{noun} {listed(shown)}"
+
+
 def advice(fault: Fault, it: Subject) -> str:
     """What to do."""
+    said = _advice(fault, it)
+    if fault not in _BY_POLICY or not (policies := it.suspects):
+        return said
+    return (
+        f"Look at {_named(policies)} first: entity remote-node has to be let in to endpoints "
+        "reserved:health (a policy of its own can do that), and no deny rule may speak of it. "
+        + said
+    )
+
+
+def _advice(fault: Fault, it: Subject) -> str:
     if fault is Fault.NOTHING:
         return " ".join(_for_nothing(it))
     if fault in _OF_TCP:

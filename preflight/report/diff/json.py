@@ -1,4 +1,4 @@
-"""A diff as JSON, `preflight/diff/1`: what users script against. `diff-1.schema.json` describes it.
+"""A diff as JSON, `preflight/diff/1`: what users script against. `diff --schema` describes it.
 
 One line for each element of an array, and the text is made as it is written.
 """
