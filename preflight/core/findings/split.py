@@ -292,7 +292,12 @@ def culprit(diagnosis: Diagnosis) -> Hashable | None:
 def contradict(shapes: Shapes, a: Looked, b: Looked) -> bool:
     """Whether two looks cannot tell of one cause."""
     first, second = a.diagnosis, b.diagnosis
-    if first.size and second.size and first.size.largest != second.size.largest:
+    if not alike_in_length(first, second):
+        return True
+    marked = [
+        bool(x.diagnosis.marking and x.diagnosis.marking.dropped) for x in (a, b) if not x.brief
+    ]
+    if len(set(marked)) > 1:
         return True
     patterns = [d.content.pattern for d in (first, second) if d.content]
     alike = a.test is None or b.test is None or a.test.probe == b.test.probe
@@ -307,6 +312,22 @@ def contradict(shapes: Shapes, a: Looked, b: Looked) -> bool:
         return True  # bytes are the same whatever port they come from
     ends = [_end(shapes, look) for look in (a, b)]
     return ends[0] is not None and ends[1] is not None and _apart(*ends[0], *ends[1])
+
+
+def alike_in_length(a: Diagnosis, b: Diagnosis) -> bool:
+    """False where the sizes that pass, or what the DF bit does, are unlike."""
+    if a.size and b.size and a.size.largest != b.size.largest:
+        return False
+    if (a.size and b.lengths) or (a.lengths and b.size):
+        return False
+    if a.lengths is None or b.lengths is None:
+        return True
+    if bool(a.lengths.dont_fragment) != bool(b.lengths.dont_fragment):
+        return False
+    bits = {x.lengths.dont_fragment.passes for x in (a, b) if x.lengths and x.lengths.dont_fragment}
+    pairs = [(x, y) for x in a.lengths.bands for y in b.lengths.bands]
+    meet = any(x.first <= y.last and y.first <= x.last for x, y in pairs)
+    return len(bits) < 2 and (meet or not pairs)
 
 
 def _inspected(diagnosis: Diagnosis) -> bool:
