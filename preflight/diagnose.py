@@ -319,14 +319,15 @@ class Examiner:
         """Have the searches ask, round by round; what each saw, the first round traced or not."""
         rounds: dict[int, list[Observed]] = {number: [] for number in searches}
         latest: dict[int, Observed] = {}
-        while patient or self._clock() - begun < _BUDGET_S:
+        while True:
             trials = []
             for number, search in searches.items():
                 more = search.next_shots(latest.get(number))
                 if more:
                     trials.append(_with(seen[number].trial, more))
-            if not trials or self._chorus.interrupted:
-                break
+            late = not patient and self._clock() - begun >= _BUDGET_S
+            if not trials or late or self._chorus.interrupted:
+                break  # each search knows by now what became of its last round
             latest = self._round(trials, trace=trace, pcap=pcap)
             trace = False
             for number, observed in latest.items():
