@@ -493,6 +493,27 @@ PATH = (
         ),
     ),
     Row(
+        "two nodes of one rack behind links of unlike size",
+        (
+            *(
+                Fault("fw", f"ip route add ${n}/32 dev rack-b mtu lock {mtu}", f"ip route del ${n}")
+                for n, mtu in (("n3", 1400), ("n4", 1300))
+            ),
+            *(Fault(f"n{n}", "true", "ip route flush cache") for n in (1, 2)),
+        ),
+        tuple(
+            Find(
+                Cause.SIZE,
+                f"rack=a → {node}",
+                2,
+                (f"larger than {largest} bytes are lost, as $gw_a says", "MTU=1300 (bytes"),
+                largest=largest,
+                told_by="$gw_a",
+            )
+            for node, largest in (("n3", 1400), ("n4", 1300))
+        ),
+    ),
+    Row(
         "packets with DF set one way, a band of lengths the other",
         (
             Fault("fw", fw("ip forward", f"{A_TO_B} {GENEVE} ip frag-off & 0x4000 != 0 drop")),

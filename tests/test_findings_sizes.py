@@ -133,6 +133,38 @@ class TestRejecters:
         assert str(told) == "by 198.18.2.11 (n3)"
 
 
+class TestUnlikeSizes:
+    """Nodes of one rack may lie behind unlike links: that is guessed neither way."""
+
+    def found(self, *looks: tuple[int, int, int]) -> list[Finding]:
+        faults = [Fault(TestLossBesides.TOO_BIG, "rack=a", "rack=b", "geneve")]
+        matrix = sample(4, 2, faults).matrix
+        told = [
+            Looked(s, d, Diagnosis(size=Size(largest, largest + 1, None, 1500, True, None, None)))
+            for s, d, largest in looks
+        ]
+        return findings(matrix, groups(matrix), {0: told})
+
+    def test_two_looks_leave_open_whose_it_is(self) -> None:
+        (one,) = self.found((0, 2, 1400), (1, 3, 1300))
+        assert one.cells == 4
+        assert "larger than 1300 to 1400 bytes, by the pair, are lost" in one.title
+        assert "n1 → n3: largest that arrives: 1400 bytes; nobody says so" in one.evidence
+        assert "MTU=1300 (bytes)" in str(one.changes)
+
+    @pytest.mark.parametrize(
+        ("third", "where"),
+        [
+            ((0, 3, 1300), {"rack=a → n3", "rack=a → n4"}),
+            ((0, 3, 1400), {"n1 → rack=b", "n2 → rack=b"}),
+        ],
+    )
+    def test_a_third_tells(self, third: tuple[int, int, int], where: set[str]) -> None:
+        found = self.found((0, 2, 1400), (1, 3, 1300), third)
+        assert {finding.where for finding in found} == where
+        assert all("MTU=1300 (bytes" in str(finding.changes) for finding in found)
+
+
 class TestLossBesides:
     """Where small packets get lost too, a cell does not say that it is the size."""
 
