@@ -12,8 +12,10 @@ from preflight.core.diagnosis.conclusions import (
     FlowPattern,
     Flows,
     Lengths,
+    Marking,
     Size,
 )
+from preflight.core.diagnosis.plain import plain, read_diagnosis
 from preflight.core.findings.advice import for_size
 from preflight.core.findings.build import findings
 from preflight.core.findings.model import Cause, Finding
@@ -196,3 +198,20 @@ class TestLossBesides:
 
     def test_two_links(self) -> None:
         assert len(self.found((1410, 1390))) == 2
+
+
+class TestSaved:
+    LENGTHS = Lengths((Band(62, 70, 0, 71),), DontFragment(True, 62, 1500, 18, 18, 40))
+    MARKING = Marking(184, True, 12, 12, 12, 6082)
+
+    def test_it_comes_back_as_it_was(self) -> None:
+        one = Diagnosis(lengths=self.LENGTHS, marking=self.MARKING)
+        assert read_diagnosis(plain(one, ["n1"]), "d", {"n1": 0}) == one
+
+    def test_what_an_earlier_release_saved_is_read(self) -> None:
+        size = look("n1 → n3", 1400).diagnosis.size
+        told = plain(Diagnosis(size=size), ["n1"])
+        for gone in ("lengths", "marking"):
+            del told[gone]
+        del told["size"]["fragments_refused"]
+        assert read_diagnosis(told, "d", {"n1": 0}) == Diagnosis(size=size)
