@@ -9,7 +9,7 @@ from preflight.core.diagnosis.conclude import conclude, in_brief
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.discovery import culprits
 from preflight.core.diagnosis.plan import brief_shots, hops_back, shots
-from preflight.core.diagnosis.sizes import SizeSearch
+from preflight.core.diagnosis.searches import Search, answers, search_for
 from preflight.core.diagnosis.trial import Form, Observed, Purpose, Shot, Trial, observe
 from preflight.core.facts.risk import Risk
 from preflight.core.findings.again import confirmed, doubtful, lossy
@@ -55,7 +55,6 @@ _WAIT_AGAIN_S = 1.0  # neighbours are asked for once a second
 _GRACE_S = 5.0
 _BUDGET_S = 4.0  # no round begins after that
 _ALIENS = 4
-_SMALLEST = {Family.IPV4: 100, Family.IPV6: 1280}
 _VERSIONS = {Family.IPV4: 4, Family.IPV6: 6}
 _NUMBERS = {Protocol.UDP: 17, Protocol.TCP: 6, Protocol.ICMP: 1}
 _ICMPV6 = 58
@@ -99,6 +98,7 @@ class Ground(NamedTuple):
             phase=self.options.phase,
             inert=self.inert,
             ports=self.ports,
+            mtus=self.mtus,
         )
 
 
@@ -226,6 +226,7 @@ class Examiner:
         phase: Phase,
         inert: Sequence[Sequence[int]],
         ports: Ports,
+        mtus: Mapping[tuple[int, Family], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._scope = scope
@@ -235,6 +236,7 @@ class Examiner:
         self._phase = phase
         self._inert = inert
         self._ports = ports
+        self._mtus = mtus or {}
         self._clock = clock
         self._numbers = iter(range(_FIRST_NUMBER, 0xFFFF))
         self._loaded: set[int] = set()
@@ -258,13 +260,14 @@ class Examiner:
             for number, (key, sample) in enumerate(wanted.items())
         }
         seen = self._round([trial for _, trial in trials.values()], trace=True, pcap=pcap)
-        searches = {
-            number: SizeSearch.like(observed, observed.mtu, _SMALLEST[observed.trial.family])
-            for number, observed in seen.items()
-            if observed.mtu
-            and (sizes or wanted[trials[number][0]].kind.cause is Cause.SIZE)
-            and self._scope.probes[observed.trial.probe].one_way
-        }
+        searches: dict[int, Search] = {}
+        for number, observed in seen.items():
+            sample = wanted[trials[number][0]]
+            if self._scope.probes[sample.probe].one_way and not sample.brief:
+                least = self._least(observed.trial)
+                search = search_for(observed, sample.kind, least, sizes=sizes)
+                if search is not None:
+                    searches[number] = search
         # A rule that spares small packets is only seen where large ones meet it.
         inside = any(wanted[trials[n][0]].kind.place is not Place.PATH for n in searches)
         patient = thorough or sizes
@@ -279,20 +282,33 @@ class Examiner:
                 if told is not None:
                     out[key] = told
                 continue
-            out[key] = conclude(
+            asked = rounds.get(number, ())
+            always = sizes or kind.cause is Cause.SIZE
+            found = answers(searches.get(number), rounds=len(asked), always=always)
+            whole = conclude(
                 observed,
                 probe,
                 kind,
                 self._phase,
                 on_link=on_link,
-                size=searches[number].result() if number in searches else None,
-                rounds=rounds.get(number, ()),
+                size=found.size,
+                lengths=found.lengths,
+                marking=found.marking,
+                rounds=asked,
             )
+            out[key] = whole._replace(notes=(*whole.notes, *found.notes))
         return out
+
+    def _least(self, trial: Trial) -> int:
+        """Bytes of an IP packet that has no size of its own."""
+        first = next((shot for shot in trial.shots if shot.purpose is Purpose.PLAIN), None)
+        form = Form.PLAIN if first is None else first.form
+        craft = self._craft(self._scope.probes[trial.probe], trial.family, form)
+        return len(str(craft["packet"])) // 2
 
     def _search(
         self,
-        searches: Mapping[int, SizeSearch],
+        searches: Mapping[int, Search],
         seen: Mapping[int, Observed],
         begun: float,
         *,
@@ -303,14 +319,15 @@ class Examiner:
         """Have the searches ask, round by round; what each saw, the first round traced or not."""
         rounds: dict[int, list[Observed]] = {number: [] for number in searches}
         latest: dict[int, Observed] = {}
-        while patient or self._clock() - begun < _BUDGET_S:
+        while True:
             trials = []
             for number, search in searches.items():
                 more = search.next_shots(latest.get(number))
                 if more:
                     trials.append(_with(seen[number].trial, more))
-            if not trials or self._chorus.interrupted:
-                break
+            late = not patient and self._clock() - begun >= _BUDGET_S
+            if not trials or late or self._chorus.interrupted:
+                break  # each search knows by now what became of its last round
             latest = self._round(trials, trace=trace, pcap=pcap)
             trace = False
             for number, observed in latest.items():
@@ -327,7 +344,10 @@ class Examiner:
         if sample.brief:
             few = brief_shots(probe, self._phase, inert, sample.kind, known)
             return Trial(number, *pair, sample.probe, sample.family, few)
-        plan = shots(probe, sample.family, self._phase, inert, sample.kind, known, thorough)
+        mtu = self._mtus.get((sample.source, sample.family), 0)
+        plan = shots(
+            probe, sample.family, self._phase, inert, sample.kind, known, thorough, mtu=mtu
+        )
         plain = [i for i, shot in enumerate(plan) if shot.purpose is Purpose.PLAIN]
         return Trial(
             number, sample.source, sample.destination, sample.probe, sample.family, plan,
@@ -425,7 +445,7 @@ def _only(
 
 
 def _row(shot: Shot) -> list[object]:
-    return [shot.form, shot.source_port, shot.port, shot.ttl, shot.size, shot.dont_fragment]
+    return list(shot[1:])
 
 
 def _with(trial: Trial, plan: Sequence[Shot]) -> Trial:

@@ -43,8 +43,9 @@ those that the node has a part in; both its ends get the same but for `role`, `o
     family, protocol, port   4 or 6; 17, 6, 1 or 58; 0 for ICMP
     tag_at                   offset of the run's tag in a UDP payload
     forms                    plain, harmless, random: {packet, protocol, token} of those used
-    shots                    [form, source port, port, ttl, size, don't fragment], at most 1,024, in
-                             the order of their leaving; ICMP: sequence number and 0 for the ports
+    shots                    [form, source port, port, ttl, size, don't fragment, tos], at most
+                             1,024, in the order of their leaving; ICMP: sequence number and 0 for
+                             the ports; tos may be missing
     again                    position of the shot to be sent again all the while, that neighbours
                              are asked for; may be missing
 

@@ -163,8 +163,6 @@ class Deep:
             "port": 0 if probe.protocol is Protocol.ICMP else probe.port,
             "tag_at": tag_offset(probe),
             "forms": forms(probe, trial.family),
-            "shots": [
-                [s.form, s.source_port, s.port, s.ttl, s.size, s.dont_fragment] for s in trial.shots
-            ],
+            "shots": [list(s[1:]) for s in trial.shots],
             "again": trial.again,
         }

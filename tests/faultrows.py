@@ -13,6 +13,9 @@ GENEVE = "udp dport 6081"
 A_TO_B, B_TO_A = (f'iifname "rack-{x}" oifname "rack-{y}"' for x, y in ("ab", "ba"))
 LESS = Severity.RECOMMENDED
 STATEFUL = "ct state established,related accept"
+DF_LOST = (
+    "rack=a → rack=b: UDP 6081 with DF set is lost, whatever its size; with DF not set it passes"
+)
 
 # --- rules of nodes ------------------------------------------------------------------------------
 
@@ -486,6 +489,108 @@ PATH = (
                 ("larger than 1450", "silently"),
                 largest=1450,
                 told_by="nobody",
+            ),
+        ),
+    ),
+    Row(
+        "two nodes of one rack behind links of unlike size",
+        (
+            *(
+                Fault("fw", f"ip route add ${n}/32 dev rack-b mtu lock {mtu}", f"ip route del ${n}")
+                for n, mtu in (("n3", 1400), ("n4", 1300))
+            ),
+            *(Fault(f"n{n}", "true", "ip route flush cache") for n in (1, 2)),
+        ),
+        tuple(
+            Find(
+                Cause.SIZE,
+                f"rack=a → {node}",
+                2,
+                (f"larger than {largest} bytes are lost, as $gw_a says", "MTU=1300 (bytes"),
+                largest=largest,
+                told_by="$gw_a",
+            )
+            for node, largest in (("n3", 1400), ("n4", 1300))
+        ),
+    ),
+    Row(
+        "packets with DF set one way, a band of lengths the other",
+        (
+            Fault("fw", fw("ip forward", f"{A_TO_B} {GENEVE} ip frag-off & 0x4000 != 0 drop")),
+            Fault("fw", fw("inet forward", f"{B_TO_A} {GENEVE} meta length 60-100 drop")),
+            Fault("n4", fw("input", "tcp dport 4240 drop")),
+        ),
+        (
+            Find(
+                Cause.SIZE,
+                "rack=a → rack=b",
+                4,
+                ("with DF set is lost, whatever its size", "DF not set: it gets through"),
+                asks=1,
+            ),
+            Find(
+                Cause.SIZE,
+                "rack=b → rack=a",
+                8,
+                ("of 62 to 100 bytes are lost", "no packet of 82 to 100 bytes"),
+                asks=2,
+            ),
+            Find(Cause.RULE, "all → n4", 6, nodes="n4", severity=LESS, mends=True),
+        ),
+        family=None,
+        after=(
+            "rack=b → rack=a: packets of UDP 6081 of 62 to 100 bytes are lost, others pass",
+            DF_LOST,
+        ),
+    ),
+    Row(
+        "packets with DF not set to one node, and to another of all lengths but some",
+        (
+            Fault("fw", fw("ip forward", f"ip daddr $n3 {GENEVE} ip frag-off & 0x4000 == 0 drop")),
+            Fault("fw", fw("inet forward", f"ip daddr $n1 {GENEVE} meta length != 257-576 drop")),
+        ),
+        (
+            Find(
+                Cause.SIZE,
+                "rack=a → n3",
+                2,
+                ("with DF not set is lost", "Cilium's tunnel sends with DF not set: all of it"),
+                asks=1,
+            ),
+            Find(
+                Cause.SIZE,
+                "rack=b → n1",
+                2,
+                ("of 62 to 256 and", "to 1500 bytes are lost"),
+                asks=1,
+            ),
+        ),
+    ),
+    Row(
+        "a node's own DSCP that the path drops, and refusals in the names of others",
+        (
+            Fault("n1", fw("output mangle", f"{GENEVE} ip dscp set 46")),
+            Fault("fw", fw("ip forward", "ip dscp 46 drop")),
+            Fault(
+                "fw",
+                fw("inet forward", f"ip saddr $n3 ip daddr $n1 {GENEVE} reject")
+                + fw(
+                    "ip output",
+                    "icmp type destination-unreachable ip daddr $n3 ip saddr set $n4",
+                ),
+            ),
+        ),
+        (
+            Find(
+                Cause.NETWORK,
+                "n1 → rack=b",
+                2,
+                ("n1 itself marks UDP 6081 with DSCP 46", "drops what is so marked", "to UDP 6082"),
+                nodes="n1",
+                asks=1,
+            ),
+            Find(
+                Cause.NETWORK, "n3 → n1", 1, ("rejects", "refused in the name of n4 ($n4)"), asks=1
             ),
         ),
     ),

@@ -85,7 +85,7 @@ def test_nothing_but_the_harmless_form_where_a_tunnel_may_listen(
             shots = planned(probe, kind, phase=phase, inert=inert, thorough=thorough)
             assert {shot.form for shot in shots} == {Form.HARMLESS}
             # Without other bytes another port proves nothing: it is not asked.
-            assert purposes(shots) <= {Purpose.PLAIN, Purpose.HOP, Purpose.FLOW}
+            assert purposes(shots) <= {Purpose.PLAIN, Purpose.HOP, Purpose.FLOW, Purpose.SIZE}
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)

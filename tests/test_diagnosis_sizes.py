@@ -206,7 +206,7 @@ class TestLoss:
         assert network.rounds <= 4
 
     def test_where_nothing_arrives_there_is_no_largest(self) -> None:
-        network = Network(60)
+        network = Network(60, fragments=False)
         assert found(network) is None
         assert network.rounds == 3  # the smallest is asked nine times
 

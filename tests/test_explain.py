@@ -215,7 +215,7 @@ def test_who_rejected_and_what_else_is_known() -> None:
     says = one(rejected._replace(detail="ICMP host unreachable (3/1)")).therefore
     assert says[1:] == (
         "No probe was accepted, and an RST or an ICMP error said so.",
-        "It was 192.0.2.1 that said so.",
+        "What said so bears the address 192.0.2.1.",
         "ICMP host unreachable (3/1).",
     )
 

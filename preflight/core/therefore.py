@@ -66,7 +66,7 @@ def therefore(
     if not compared or outcome.cause is not Cause.DROPPED:
         yield from filter(None, [meaning(outcome)])
     if outcome.rejected_by is not None:
-        yield f"It was {outcome.rejected_by} that said so."
+        yield f"What said so bears the address {outcome.rejected_by}."
     if outcome.detail:
         yield f"{outcome.detail[0].upper()}{outcome.detail[1:]}."
 
@@ -95,6 +95,6 @@ def _in_overlay(outcome: Outcome, destination: str) -> Iterator[str]:
         return
     yield from filter(None, [meaning(outcome, overlay=True)])
     if outcome.rejected_by is not None:
-        yield f"It was {outcome.rejected_by} that said so."
+        yield f"What said so bears the address {outcome.rejected_by}."
     if outcome.detail:
         yield f"{outcome.detail[0].upper()}{outcome.detail[1:]}."

@@ -90,14 +90,20 @@ def _culprit(
         return {"kind": "kernel", "node": measured["kernel_node"], **measured["kernel"]}
     if cause is Cause.SIZE and diagnosis.size is not None:
         return {"kind": "size", **measured["size"]}
+    if cause is Cause.SIZE and diagnosis.lengths is not None:
+        return {"kind": "lengths", **measured["lengths"]}
     if cause in _FLOWS and diagnosis.flows is not None:
         return {"kind": "flows", **measured["flows"]}
     if cause is Cause.INSPECTION and diagnosis.content is not None:
         return {"kind": "content", **measured["content"]}
     if cause is Cause.TRANSLATION and diagnosis.rewrites:
         return {"kind": "rewrites", "rewrites": measured["rewrites"]}
-    if cause is not Cause.NETWORK:
-        return None
+    return _by_the_network(diagnosis, measured) if cause is Cause.NETWORK else None
+
+
+def _by_the_network(diagnosis: Diagnosis, measured: Mapping[str, Any]) -> dict[str, Any] | None:
+    if diagnosis.marking is not None and diagnosis.marking.dropped:
+        return {"kind": "marking", **measured["marking"]}
     if diagnosis.rejecters:
         return {"kind": "rejecter", "rejected_by": measured["rejecters"]}
     if diagnosis.path is not None and diagnosis.path.routers:

@@ -45,7 +45,8 @@ def _tell(paper: Paper, snapshot: Snapshot, look: CellLook) -> None:
     if look.diagnosis is None:
         paper.item("-", "no closer look could be taken: nobody is there to send", indent=4)
     else:
-        told = list(dict.fromkeys(of_diagnosis(look.diagnosis, snapshot.matrix)))
+        found = of_diagnosis(look.diagnosis, snapshot.matrix, look.cell.family)
+        told = list(dict.fromkeys(found))
         for sentence in told or ["nothing beyond what its verdict says"]:
             paper.item("-", sentence, indent=4)
         for note in look.diagnosis.notes:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, FamilyProbe, Kind
+from preflight.core.findings.rejecters import Rejecter
+from preflight.core.findings.rejecters import rejecter as known
+from preflight.core.groups import FamilyProbe, Kind
 from preflight.core.matrix import Matrix
 from preflight.core.model import (
     AgentState,
@@ -47,7 +49,6 @@ _CAUSES = {
     Cause.NO_AGENT: "no agent",
     Cause.NOT_WATCHED: "not watched",
 }
-_REJECTERS = {BY_THE_SOURCE: "the source itself", BY_THE_DESTINATION: "the destination itself"}
 
 _Remedies = Mapping[tuple[Leg | None, Place | Cause | None], str]
 
@@ -127,12 +128,12 @@ _CLOSED: Mapping[Cause | None, str] = {
 }
 
 
-def headline(kind: Kind, rejecter: str | None) -> str:
+def headline(kind: Kind, rejecter: Rejecter | None) -> str:
     """`blocked on the path, dropped`."""
     place = _PLACES[kind.place]
     how = _CAUSES.get(kind.cause, str(kind.cause)) if kind.cause else None
     if kind.cause is Cause.REJECTED and rejecter:
-        how = f"rejected by {rejecter}"
+        how = f"rejected {rejecter}"
     if kind.verdict is Verdict.UNKNOWN:
         return f"unknown, {how}" if how else "unknown"
     if kind.verdict is Verdict.CLOSED:
@@ -142,33 +143,31 @@ def headline(kind: Kind, rejecter: str | None) -> str:
     return f"{subject}{kind.verdict}{where}{f', {how}' if how else ''}"
 
 
-def remedy(kind: Kind, what: str, rejecter: str | None) -> str:
+def remedy(kind: Kind, what: str, rejecter: Rejecter | None) -> str:
     """One or two sentences: what that means and what to do."""
     text: str | None = None
+    by = rejecter.who if rejecter is not None and rejecter.itself else ""
     if kind.verdict is Verdict.UNKNOWN:
         text = _UNKNOWN.get(kind.cause, "")
     elif kind.verdict is Verdict.CLOSED:
         text = _CLOSED.get(kind.cause, _CLOSED[Cause.NOT_LISTENING])
     elif kind.verdict is Verdict.LOSSY:
         text = _LOSSY.get((kind.leg, kind.cause)) or _LOSSY.get((kind.leg, None), "")
-    elif kind.cause is Cause.REJECTED and rejecter and kind.leg is Leg.FORWARD:
+    elif by and kind.cause is Cause.REJECTED and kind.leg is Leg.FORWARD:
         text = _REJECTED_BY
     else:
         text = {**_BLOCKED, **_IN_OVERLAY}.get((kind.leg, kind.cause)) or _BLOCKED.get(
             (kind.leg, kind.place), ""
         )
-    who = (rejecter or "").capitalize() if rejecter in _REJECTERS.values() else rejecter
-    return text.format(what=what, who=who)
+    return text.format(what=what, who=by[:1].upper() + by[1:])
 
 
-def rejecter(kind: Kind, matrix: Matrix) -> str | None:
-    """Who rejected, by name where the address is a node's."""
+def rejecter(kind: Kind, matrix: Matrix) -> Rejecter | None:
+    """Who rejected, as far as the cell's own evidence goes."""
     if kind.rejected_by is None:
         return None
-    if kind.rejected_by in _REJECTERS:
-        return _REJECTERS[kind.rejected_by]
-    owner = next((n.name for n in matrix.nodes if kind.rejected_by in n.addresses), None)
-    return f"{kind.rejected_by} ({owner})" if owner else kind.rejected_by
+    owners = {address: node.name for node in matrix.nodes for address in node.addresses}
+    return known(kind.rejected_by, kind.place, owners)
 
 
 def tests_in_words(tests: Sequence[FamilyProbe], matrix: Matrix) -> str:

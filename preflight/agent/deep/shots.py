@@ -29,10 +29,10 @@ _TRIAL_STEP, _LOOK_STEP = 256, 40503  # in IPv4 identifications
 class Shot:
     """One packet. `source_port` is the sequence number for ICMP; `size` is the IP packet's."""
 
-    __slots__ = ("df", "form", "port", "size", "source_port", "ttl")
+    __slots__ = ("df", "form", "port", "size", "source_port", "tos", "ttl")
 
     def __init__(
-        self, form: str, source_port: int, port: int, ttl: int, size: int, df: bool
+        self, form: str, source_port: int, port: int, ttl: int, size: int, df: bool, tos: int = 0
     ) -> None:
         self.form = form
         self.source_port = source_port
@@ -40,6 +40,7 @@ class Shot:
         self.ttl = ttl
         self.size = size
         self.df = df
+        self.tos = tos
 
 
 class Trial:
@@ -66,9 +67,9 @@ class Trial:
         self.tokens = [token[:width] for token in found]
 
     def _shot(self, row: "list[Any]") -> Shot:
-        form, source_port, port, ttl, size, df = row
+        form, source_port, port, ttl, size, df, *more = row
         least = len(self.template(form).packet)
-        return Shot(form, source_port, port, ttl, min(max(size, least), _LARGEST), bool(df))
+        return Shot(form, source_port, port, ttl, min(max(size, least), _LARGEST), bool(df), *more)
 
     def template(self, form: str) -> Template:
         """The bytes of that form; protocols with one form have it whatever is asked for."""
@@ -107,10 +108,12 @@ def build(
     addresses = source + destination
     if l4 == 40:
         struct.pack_into("!H", packet, 4, size - 40)
+        packet[0], packet[1] = 0x60 | wanted.tos >> 4, (wanted.tos & 15) << 4
         packet[7] = wanted.ttl
         packet[8:40] = addresses
     else:
         number = trial.identification(ident, shot)
+        packet[1] = wanted.tos
         fragment = _DONT_FRAGMENT if wanted.df else 0
         struct.pack_into("!HHHB", packet, 2, size, number, fragment, wanted.ttl)
         packet[10:20] = bytes(2) + addresses

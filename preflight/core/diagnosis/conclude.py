@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
-from preflight.core.diagnosis.conclusions import Diagnosis, Path, Size
+from preflight.core.diagnosis.conclusions import (
+    Content,
+    ContentPattern,
+    Diagnosis,
+    Lengths,
+    Marking,
+    Path,
+    Size,
+)
 from preflight.core.diagnosis.content import content
 from preflight.core.diagnosis.discovery import ended, mute, stuck_back, unfound
 from preflight.core.diagnosis.flows import flows
@@ -33,11 +41,13 @@ def conclude(
     *,
     on_link: bool | None,
     size: Size | None = None,
+    lengths: Lengths | None = None,
+    marking: Marking | None = None,
     rounds: Sequence[Observed] = (),
 ) -> Diagnosis:
     """What the trial of a cell of `kind` proves. Total: what it does not prove is None.
 
-    `rounds` are those of the search that found `size`.
+    `rounds` are those of the search that found `size`, `lengths` or `marking`.
     """
     found = [hit for one in (observed, *rounds) for hit in _hits(one, kind)]
     hits = tuple({(hit.node, hit.leg, hit.rule): hit for hit in reversed(found)}.values())[::-1]
@@ -51,8 +61,10 @@ def conclude(
         kernel_node=kernel_node,
         path=_way(observed, kind, on_link),
         flows=flows(observed) if probe.one_way else None,
-        content=content(observed, phase, probe.protocol),
+        content=_content(observed, probe, phase, lengths, marking),
         size=size,
+        lengths=lengths,
+        marking=marking,
         rewrites=rewrites(observed),
         rejecters=tuple(dict.fromkeys(_rejecters(observed))),
         stuck_back=stuck_back(observed, kind),
@@ -78,6 +90,24 @@ def in_brief(
         return Diagnosis(path=whole.path) if told else None
     hits = tuple(hit for hit in whole.hits if not hit.of_discovery)
     return None if whole.notes and not hits else Diagnosis(hits=hits)
+
+
+def _content(
+    observed: Observed,
+    probe: Probe,
+    phase: Phase,
+    lengths: Lengths | None,
+    marking: Marking | None,
+) -> Content | None:
+    """Where a size or the DF bit decides, other ports were asked with what passes at none; where
+    the node marks this port's packets alone, others differ in more than their port.
+    """
+    found = content(observed, phase, probe.protocol)
+    if found is None:
+        return None
+    by_length = lengths is not None and found.pattern is ContentPattern.PROTOCOL
+    by_mark = marking is not None and marking.dropped is not False
+    return None if by_length or (by_mark and found.pattern is ContentPattern.PORT) else found
 
 
 def _way(observed: Observed, kind: Kind, on_link: bool | None) -> Path | None:

@@ -81,6 +81,52 @@ class Size(NamedTuple):
     black_hole: bool  # nobody said "fragmentation needed"
     reported_by: str | None  # who did
     reported_mtu: int | None
+    fragments_refused: bool = (
+        False  # a first one came to the destination, the packet was not accepted
+    )
+
+
+class Band(NamedTuple):
+    """Sizes of IP packets that are lost, in bytes; others pass."""
+
+    first: int
+    last: int
+    below: int  # the largest smaller one that passes; 0 where none does, or can be sent
+    above: int  # the smallest larger one that passes; 0 for none
+
+
+class DontFragment(NamedTuple):
+    """IPv4's DF bit decides: of the same sizes in the same flows, with it and without."""
+
+    passes: bool  # whether those that pass have it set
+    smallest: int  # sizes that were compared
+    largest: int
+    passed: int  # packets
+    sent: int  # of the same sort
+    lost: int  # of the other sort, of which none passed
+
+
+class Lengths(NamedTuple):
+    """What packets have in common that are lost, where small ones are."""
+
+    bands: tuple[Band, ...]
+    dont_fragment: DontFragment | None
+
+
+class Marking(NamedTuple):
+    """A DSCP that a node's own packets have when they leave it, though they were sent with none."""
+
+    tos: int  # as it leaves, without ECN
+    dropped: bool | None  # whether the path drops what bears it; None where that is not known
+    passed: int  # of `sent` without the mark, to `port`
+    sent: int
+    lost: int  # packets with the mark, to the same port
+    port: int
+
+    @property
+    def dscp(self) -> int:
+        """As firewalls write it."""
+        return self.tos >> 2
 
 
 class RewrittenField(StrEnum):
@@ -117,4 +163,6 @@ class Diagnosis(NamedTuple):
     stuck_back: bool = False  # no answer left: the destination's next hop answers no ARP or ND
     mute_node: int | None = None  # who sent no answer, ARP or ND, to those who bring it packets
     notes: tuple[str, ...] = ()  # what could not be found out, and why
+    lengths: Lengths | None = None
+    marking: Marking | None = None
     readdressed: str = ""  # where shots left for, when that is not where they were sent to

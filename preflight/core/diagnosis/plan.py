@@ -2,9 +2,9 @@
 
 What a firewall has to remember of it, in sessions of one or a few packets:
 
-- PLAIN, HOP and CONTENT: over UDP none that it does not know already, where the source ports of the
-  looks are given, as they go in those very flows; else 10. Over TCP 6: a SYN has a port of its own,
-  but the rising TTL is one flow. ICMP: the looks' identifier.
+- PLAIN, HOP, CONTENT and SIZE: over UDP none that it does not know already, where the source ports
+  of the looks are given, as they go in those very flows; else 10. Over TCP 6: a SYN has a port of
+  its own, but the rising TTL is one flow. ICMP: the looks' identifier.
 - CONTROL: 6 over UDP, 5 over TCP.
 - FLOW: one for each source port that the looks did not use, so at most 24 for a blocked cell, 36
   for a lossy one, 64 where asked to be thorough.
@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from preflight.core.diagnosis.lengths import COPIES
 from preflight.core.diagnosis.ports import control_ports, shuffled, sweep_ports, usual_ports
 from preflight.core.diagnosis.trial import Form, Purpose, Shot
 from preflight.core.groups import Kind
@@ -43,6 +44,7 @@ _NEVER_LEFT = (Cause.NO_ROUTE, Cause.NO_NEIGHBOUR)
 _TCP_FIRST, _TCP_PORTS = 61000, 4000  # above Linux's default ephemeral range
 _PLAIN = {Protocol.UDP: 10, Protocol.TCP: 5, Protocol.ICMP: 5}
 _OF_EACH_FORM = 3
+_LENGTHS = (100, 512, 1280)  # bytes of IP packet, which every path takes, and the device's MTU
 _HOPS, _HOPS_THOROUGH = 10, 16
 _BRIEF = 2
 
@@ -57,7 +59,7 @@ _BLOCKED, _LOSSY, _THOROUGH = _Sweep(24, 3), _Sweep(36, 4), _Sweep(64, 4)
 
 def shots(
     probe: Probe,
-    family: Family,  # noqa: ARG001 - every family is asked alike, which callers need not know
+    family: Family,
     phase: Phase,
     inert: bool,
     kind: Kind,
@@ -65,6 +67,7 @@ def shots(
     thorough: bool,
     *,
     draw: int = 0,
+    mtu: int = 0,
 ) -> tuple[Shot, ...]:
     """The shots in the order in which they are to leave, at an even pace.
 
@@ -83,6 +86,11 @@ def shots(
     if (thorough or _all_lost(kind)) and not harmless:
         # Another port alone, without other bytes to this one, proves nothing of a tunnel.
         series += [list(aim.content()), list(aim.controls())]
+    # A cell that loses some is asked for sizes later, where not one small packet passes: more
+    # packets than the sweep's would hide a limiter's pace.
+    some = kind.verdict is Verdict.LOSSY
+    if probe.protocol is Protocol.UDP and not some and (thorough or _all_lost(kind)):
+        series.append(list(aim.lengths(family, mtu)))
     sweep = _sweep(kind, thorough=thorough)
     if sweep is not None and probe.protocol is Protocol.UDP:
         series.append(list(aim.flows(sweep, known_ports)))
@@ -203,6 +211,17 @@ class _Aim:
                 for form in (Form.HARMLESS, Form.RANDOM):
                     origin = self._origins[i % len(self._origins)]
                     yield self._shot(Purpose.CONTENT, origin, form=form)
+
+    def lengths(self, family: Family, mtu: int) -> Iterator[Shot]:
+        """Other sizes in flows of PLAIN shots, and with DF set: a rule may be for either."""
+        wanted = [(size, False) for size in dict.fromkeys((*_LENGTHS, mtu)) if size]
+        if family is Family.IPV4:
+            wanted += [(size, True) for size in (0, mtu or _LENGTHS[-1])]
+        for copy in range(COPIES):
+            origin = self._origins[copy % len(self._origins)]
+            for size, df in wanted:
+                shot = self._shot(Purpose.SIZE, origin)
+                yield shot._replace(size=size, dont_fragment=df)
 
     def controls(self) -> Iterator[Shot]:
         """The same bytes to other ports, each from a source port of its own."""

@@ -16,7 +16,8 @@ from typing import NamedTuple, Self
 
 from preflight.core.diagnosis.arrivals import passed, shots_in, source_reported, tried
 from preflight.core.diagnosis.chance import RARE
-from preflight.core.diagnosis.conclusions import Size
+from preflight.core.diagnosis.conclusions import Lengths, Size
+from preflight.core.diagnosis.lengths import DfContrast, compared
 from preflight.core.diagnosis.trial import Form, Observed, Purpose, Shot, ShotError
 from preflight.core.evidence import Errno
 from preflight.core.model import Family
@@ -62,12 +63,17 @@ class SizeSearch:
         port: int,
         source_ports: Sequence[int],
         form: Form = Form.PLAIN,
+        least: int = 0,
     ) -> None:
         """`mtu` is the source's device's, `floor` a size that is thought to pass, both in bytes of
-        IP packet. `source_ports` are those of flows that pass.
+        IP packet. `source_ports` are those of flows that pass. Where not even `floor` passes,
+        sizes from `least` on are asked; 0 for none.
         """
         self._mtu = mtu
         self._floor = floor
+        self._least = least
+        self._contrast = DfContrast()
+        self._compared = family is Family.IPV6  # whether DF set and not set were
         self._family = family
         self._shot = Shot(Purpose.SIZE, form, port=port)
         self._source_ports = tuple(source_ports) or (0,)
@@ -77,10 +83,11 @@ class SizeSearch:
         self._reported = False
         self._rounds = 0
         self._some_accepted = False  # in whatever round, or in the trial before
+        self._refused_pieces = False
         self._cut = False  # whether shots that may be fragmented were asked for
 
     @classmethod
-    def like(cls, observed: Observed, mtu: int, floor: int) -> Self:
+    def like(cls, observed: Observed, mtu: int, floor: int, least: int = 0) -> Self:
         """A search with the bytes and in the flows of an earlier trial, those that passed first."""
         shots = observed.trial.shots
         through = passed(observed) or 0
@@ -95,6 +102,7 @@ class SizeSearch:
             port=first.port,
             source_ports=ports,
             form=first.form,
+            least=least,
         )
         search._some_accepted = bool(observed.seen.get("accepted"))
         return search
@@ -107,9 +115,13 @@ class SizeSearch:
         """
         if observed is not None:
             self._take(observed)
-        if self._rounds == _MOST_ROUNDS or self._floor > self._mtu:
+        if self._rounds == _MOST_ROUNDS or self._floor > self._mtu or self.lengths():
             return ()
         self._rounds += 1
+        if self._whole and not self._largest and not self._compared:
+            self._compared = True
+            ends = (self._floor, (self._floor + self._mtu) // 2, self._mtu)
+            return compared(ends, self._source_ports, self._shot)
         whole, copies = self._wanted()
         if whole:
             return tuple(self._round(whole, copies, dont_fragment=True))
@@ -142,7 +154,13 @@ class SizeSearch:
             black_hole=bool(smallest_lost) and report is None and not refused,
             reported_by=report.sender if report else None,
             reported_mtu=report.mtu or None if report else None,
+            fragments_refused=self._refused_pieces,
         )
+
+    def lengths(self) -> Lengths | None:
+        """What decides in place of the size, where no size arrives with DF set."""
+        df = None if self._largest or self._reports else self._contrast.result()
+        return Lengths((), df) if df else None
 
     def _take(self, observed: Observed) -> None:
         self._reported |= source_reported(observed)
@@ -162,10 +180,15 @@ class SizeSearch:
                 continue
             known = self._whole if shot.dont_fragment else self._fragmented
             tally = known.setdefault(shot.size, _Tally())
-            if through >> i & 1 and (accepts or _in_one_piece(observed, i)):
+            passes = bool(through >> i & 1) and (accepts or _in_one_piece(observed, i))
+            if observed.send_errors.get(i) != Errno.EMSGSIZE:
+                self._contrast.take(shot, shot.size, passes=passes)
+            if passes:
                 tally.passed += 1
             else:
                 tally.lost += 1
+                piece = arrived >> i & 1 and not _in_one_piece(observed, i)
+                self._refused_pieces |= bool(accepts and piece) and not shot.dont_fragment
                 tally.refused |= observed.send_errors.get(i) == Errno.EMSGSIZE
         for error in observed.errors:
             whole = mask >> error.shot & 1 and shots[error.shot].dont_fragment
@@ -180,6 +203,9 @@ class SizeSearch:
             return _between(self._floor - 1, self._mtu + 1, hints, _SIZES), _COPIES
         again = [s for s, t in self._whole.items() if self._in_doubt(s, t)]
         largest = self._largest
+        if not largest and 0 < self._least < self._floor:
+            low, self._floor, self._least = self._least, self._least, 0
+            return _between(low - 1, min(self._whole), (low,), _SIZES), _COPIES
         if not largest:
             return ([self._floor] if self._floor in again else []), _COPIES
         above = min((s for s, t in self._whole.items() if s > largest), default=None)

@@ -53,6 +53,7 @@ class Shot(NamedTuple):
     ttl: int = 64
     size: int = 0  # bytes of the IP packet; 0: as small as its form is
     dont_fragment: bool = False
+    tos: int = 0  # DSCP and ECN, IPv6's traffic class
 
 
 @dataclass(frozen=True, slots=True)

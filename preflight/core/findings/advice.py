@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from preflight.core.diagnosis.conclusions import Diagnosis, Size
+from preflight.core.diagnosis.conclusions import Diagnosis, Lengths, Size
 from preflight.core.diagnosis.kernel import KernelReason
 from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.facts.mtu import OVERHEAD
 from preflight.core.findings.model import Change
 from preflight.core.findings.remedy import Remedy
+from preflight.core.findings.size_words import LEAST_MTU
 from preflight.core.model import Family
 from preflight.core.terms import listed
 
@@ -66,36 +67,68 @@ def for_kernel(node: str, reason: KernelReason) -> Remedy:
     return Remedy((change,), advice)
 
 
-def for_size(diagnoses: Sequence[Diagnosis], families: Sequence[Family]) -> Remedy:
+def for_size(
+    diagnoses: Sequence[Diagnosis],
+    families: Sequence[Family],
+    *,
+    narrowest: int = 0,
+    unlike: str = "",
+) -> Remedy:
     """For packets that are too big for the path: a greater MTU there, or a smaller one for Cilium.
 
-    The MTU for Cilium is that of the smallest path that was measured: the agents of all nodes
-    share one setting.
+    The MTU for Cilium is that of the smallest path that was measured, or `narrowest` where another
+    finding's is smaller still: the agents of all nodes share one setting. `unlike` are the nodes
+    whose own device takes less than the others'.
     """
     sizes = [d.size for d in diagnoses if d.size is not None and d.size.largest > 0]
     if not sizes:
         return Remedy()
     smallest = min(sizes, key=lambda size: size.largest)
-    mtu = smallest.largest
+    mtu = min(smallest.largest, narrowest or smallest.largest)
+    if smallest.largest < max(LEAST_MTU[family] for family in families):
+        told = "no link has so small an MTU: look for a rule that drops packets by their length."
+        return Remedy(advice=(f"Between these nodes {told}",))
     left = listed(
         f"{mtu - OVERHEAD[family]:,} over {family.replace('ipv', 'IPv')}"
         for family in dict.fromkeys(families)
     )
-    asked = " ".join((*_network(smallest), "or tell Cilium the MTU of the path, as below."))
-    told = f"Helm value MTU={mtu} (bytes): its tunnel then leaves pods {left}."
+    network = _network(smallest)
+    if unlike:
+        network = (
+            f"Give all nodes one MTU, and every link between them: {unlike}'s device takes less "
+            f"than {smallest.device_mtu:,} bytes;"
+        )
+    asked = f"{network} or tell Cilium the MTU of the path, as below."
+    whole = "" if mtu == smallest.largest else ", by the narrowest path of all findings"
+    told = f"Helm value MTU={mtu} (bytes{whole}): its tunnel then leaves pods {left}."
     change = Change(
         "", "cilium", (), (told, _EKS_ANYWHERE.format(mtu=mtu), _OTHERS.format(mtu=mtu))
     )
     return Remedy((change,), (asked,))
 
 
-def _network(size: Size) -> Iterator[str]:
+def _network(size: Size) -> str:
     whole = f"packets of {size.device_mtu:,} bytes, the nodes' own MTU"
     if size.reported_by is None:
-        yield f"Make every link between these nodes take {whole},"
-        return
+        rule = ""
+        if size.largest_fragmented is not None and size.largest_fragmented <= size.largest:
+            rule = " (or find the rule that drops by length)"
+        return f"Make every link between these nodes take {whole}{rule},"
     mtu = f", whose next link takes {size.reported_mtu:,} bytes," if size.reported_mtu else ""
-    yield f"Make the path take {whole}: {size.reported_by}{mtu} refuses them;"
+    return f"Make the path take {whole}: {size.reported_by}{mtu} refuses them;"
+
+
+def for_lengths(lengths: Lengths) -> str:
+    """For packets that are dropped for their length or their DF bit."""
+    if lengths.dont_fragment is not None:
+        return (
+            "Look for a rule or a policy on IPv4's flags (DF, fragments) between these nodes, and "
+            "let this traffic through whatever its DF bit says."
+        )
+    return (
+        "No MTU does this: look for a rule, an IPS or a policer between these nodes that drops "
+        "packets by their length, and let this traffic through whatever its length."
+    )
 
 
 def for_route(who: str, address: str) -> Remedy:

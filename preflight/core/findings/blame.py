@@ -72,6 +72,8 @@ def blame(group: Group, diagnoses: Sequence[Diagnosis]) -> Cause:
 
 
 def _on_the_path(verdict: Verdict, diagnoses: Sequence[Diagnosis]) -> Cause:
+    if any(d.lengths is not None for d in diagnoses):
+        return Cause.SIZE
     patterns = {d.flows.pattern for d in diagnoses if d.flows is not None}
     if FlowPattern.SOME_DEAD in patterns:
         return Cause.FLOWS
@@ -80,6 +82,8 @@ def _on_the_path(verdict: Verdict, diagnoses: Sequence[Diagnosis]) -> Cause:
         return Cause.INSPECTION
     if patterns & _BY_SOURCE_PORT:
         return Cause.NETWORK
+    if any(d.size is not None and d.size.smallest_lost for d in diagnoses):
+        return Cause.SIZE  # and loss besides
     if verdict is Verdict.LOSSY:
         return Cause.RATE_LIMIT if FlowPattern.LIMITED in patterns else Cause.LOSS
     return Cause.NETWORK

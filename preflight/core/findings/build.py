@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern, RewrittenField
 from preflight.core.diagnosis.trial import RuleHit
+from preflight.core.findings import size_words
 from preflight.core.findings.blame import blame, rules
 from preflight.core.findings.causes import Origin, causes
-from preflight.core.findings.evidence import evidence
-from preflight.core.findings.mend import Mending, mend
+from preflight.core.findings.evidence import evidence, sized
+from preflight.core.findings.mend import Mending, marks_itself, mend
 from preflight.core.findings.model import Block, Cause, Finding
 from preflight.core.findings.overlay import ours, with_overlay
 from preflight.core.findings.overlay_words import Context
@@ -18,7 +19,7 @@ from preflight.core.findings.shapes import Shapes, union
 from preflight.core.findings.split import Looked, Part, at, blamed, split
 from preflight.core.findings.titles import Subject, title
 from preflight.core.findings.unfound import cut, hidden, lacks
-from preflight.core.groups import Group
+from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
 from preflight.core.matrix import Matrix
 from preflight.core.model import Cause as CellCause
 from preflight.core.model import Family, Leg, Place, Protocol, Severity, Verdict
@@ -61,8 +62,9 @@ def findings(
     told = {i: part.looks for i, part in enumerate(parts) if part.looks}
     own = [part.group for part in parts]
     instead = [_instead(matrix, part, astray or {}) for part in own]
+    least = _narrowest(parts, mtus or {})
     found = [
-        _finding(matrix, shapes, [parts[i] for i in positions], astray or {}, mtus or {})
+        _finding(matrix, shapes, [parts[i] for i in positions], astray or {}, mtus or {}, least)
         for positions in causes(
             shapes, own, told, [Origin(position, part.cause) for position, part in pieces], instead
         )
@@ -88,6 +90,7 @@ def _finding(
     parts: Sequence[Part],
     astray: Astray,
     mtus: Mapping[tuple[int, Family], int],
+    least: int,
 ) -> Finding:
     parts = sorted(parts, key=lambda part: _rank(part.group))
     own = [part.group for part in parts]
@@ -110,11 +113,14 @@ def _finding(
     nodes = _nodes(own, hits, diagnoses)
     if cause is Cause.NEIGHBOUR:  # nobody knows why, but perhaps who
         nodes = sorted({lack.node for d in diagnoses for lack in lacks(d)})
-    rejecters = list(dict.fromkeys(_rejecters(own, diagnoses)))
+    if cause is Cause.NETWORK:
+        nodes += sorted({look.source for look in looked if marks_itself(look.diagnosis)})
+    rejecters = list(dict.fromkeys(_rejecters(matrix, own, looked)))
     guilty = shapes.name(nodes) if nodes else ""
     owners = {address: node.name for node in matrix.nodes for address in node.addresses}
     loud = next((g for g in own if g.kind.cause is CellCause.REJECTED), group)
     subject = Subject(loud, where, what, names, guilty, hits, diagnoses, rejecters, owners)
+    subject = subject._replace(sized=sized(matrix, group, looked))
     subject = subject._replace(instead=shapes.name(instead) if instead else "")
     hellos = list(answers(matrix, own)) if cause in WITH_HELLO else []
     subject = subject._replace(hellos=[hello for hello, _ in hellos])
@@ -129,7 +135,7 @@ def _finding(
         sorted({n for part in parts for n in hidden(part.group, part.looks) or blamed(part.group)})
     )
     telling = max(looked, key=_weight, default=None)
-    mending = mend(matrix, cause, group, tests, blocks, diagnoses, small, inside)
+    mending = mend(matrix, cause, group, tests, blocks, diagnoses, small, inside, least)
     return Finding(
         identifier="",
         cause=cause,
@@ -151,7 +157,7 @@ def _finding(
         changes=mending.changes,
         requests=mending.requests,
         advice=mending.advice,
-        unknown=tuple(_unknown(cause, diagnoses, mending)),
+        unknown=(*_unknown(cause, diagnoses, mending), *_strangers(rejecters, owners, diagnoses)),
     )
 
 
@@ -163,6 +169,20 @@ def _told_at_length(looked: Sequence[Looked]) -> list[Looked]:
         look._replace(diagnosis=Diagnosis(hits=look.diagnosis.hits)) if look.brief else look
         for look in looked
     ]
+
+
+def _narrowest(parts: Sequence[Part], mtus: Mapping[tuple[int, Family], int]) -> int:
+    """The largest packet that all paths take on which packets are lost for their size; 0 where
+    that is not known.
+    """
+    sized = [part for part in parts if part.group.kind.cause is CellCause.SIZE]
+    small = [mtu for part in sized for mtu in _small_devices([part.group], mtus).values()]
+    known = size_words.narrowest(
+        ((look.test or part.group.tests[0]).family, look.diagnosis)
+        for part in parts
+        for look in part.looks
+    )
+    return min((size for size in (known, *small) if size), default=0)
 
 
 def _small_devices(
@@ -212,12 +232,26 @@ def _sample(group: Group) -> tuple[int, int]:
     return group.sample.source, group.sample.destination
 
 
-def _rejecters(groups: Sequence[Group], diagnoses: Sequence[Diagnosis]) -> Iterator[str]:
+def _rejecters(matrix: Matrix, groups: Sequence[Group], looked: Sequence[Looked]) -> Iterator[str]:
     for group in groups:
         if group.kind.rejected_by is not None:
             yield group.kind.rejected_by
-    for diagnosis in diagnoses:
-        yield from diagnosis.rejecters
+    for look in looked:
+        own = dict.fromkeys(matrix.nodes[look.source].addresses, BY_THE_SOURCE)
+        own |= dict.fromkeys(matrix.nodes[look.destination].addresses, BY_THE_DESTINATION)
+        yield from (own.get(address, address) for address in look.diagnosis.rejecters)
+
+
+def _strangers(
+    rejecters: Sequence[str], owners: Mapping[str, str], diagnoses: Sequence[Diagnosis]
+) -> Iterator[str]:
+    """Addresses that refused, where routers answer and none of them has it."""
+    routers = {r.address for d in diagnoses if d.path for r in d.path.routers}
+    known = {*routers, *owners, BY_THE_SOURCE, BY_THE_DESTINATION}
+    if routers:
+        for address in rejecters:
+            if address not in known:
+                yield f"who has {address}: no node, and no router that answered a rising TTL"
 
 
 def _nodes(
@@ -240,6 +274,8 @@ def _unknown(cause: Cause, diagnoses: Sequence[Diagnosis], mending: Mending) -> 
     yield from told
     if any(d.flows is not None and d.flows.pattern is FlowPattern.ALL for d in diagnoses):
         yield "whether it comes and goes: in the closer look all of it passed"
+    elif cause is Cause.NETWORK and any(d.marking and d.marking.dropped is None for d in diagnoses):
+        yield "whether it is for its mark that it is dropped: no packet could be sent without it"
     elif cause is Cause.NODE_FIREWALL and diagnoses and not told:
         yield "which rule or setting: no rule that was traced ended our packets"
     yield from mending.unknown

@@ -17,7 +17,7 @@ from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.diagnosis.trial import Rule
 from preflight.core.findings.refusals import one_firewall, rejecting
 from preflight.core.findings.shapes import Shapes
-from preflight.core.findings.split import Looked, blamed, contradict, culprit
+from preflight.core.findings.split import Looked, alike_in_length, blamed, contradict, culprit
 from preflight.core.findings.unfound import lacks
 from preflight.core.groups import BY_THE_DESTINATION, Group
 from preflight.core.model import Cause, Leg, Place, Verdict
@@ -64,7 +64,9 @@ def causes(
         parent[b] = a
     for first, second in _by_shape(shapes, groups, looks, diagnoses):
         a, b = sorted((root(first), root(second)))
-        if first != second and origins[first].whole != origins[second].whole:
+        both = [d for i, own in diagnoses.items() if root(i) in (a, b) for d in own]
+        apart = origins[first].whole != origins[second].whole
+        if first != second and apart and _alike_in_length(both):
             parent[b] = a
     for i, group in enumerate(groups):
         near = {root(j) for j in rejecting(shapes, groups, group)}
@@ -178,11 +180,17 @@ def _one_cause(
         or _no_way_back(shapes, a, b, of_b)
         or _no_way_back(shapes, b, a, of_a)
         or _noise(shapes, a, b, of_a, of_b)
+        or _one_narrow_link(shapes, a, b, of_a, of_b)
     )
 
 
 def _named(diagnoses: Sequence[Diagnosis]) -> bool:
     return any(True for diagnosis in diagnoses for _ in identities(diagnosis))
+
+
+def _alike_in_length(diagnoses: Sequence[Diagnosis]) -> bool:
+    """Whether one narrow link, or one rule on lengths, may be behind all."""
+    return all(alike_in_length(*pair) for pair in combinations(diagnoses, 2))
 
 
 def _unfound(diagnoses: Sequence[Diagnosis]) -> bool:
@@ -247,6 +255,15 @@ def _no_way_back(shapes: Shapes, out: Group, come: Group, of_come: Sequence[Diag
         return False
     reasons = {d.kernel.reason for d in of_come if d.kernel is not None}
     return reasons == {Reason.NO_ROUTE_BACK}
+
+
+def _one_narrow_link(
+    shapes: Shapes, a: Group, b: Group, of_a: Sequence[Diagnosis], of_b: Sequence[Diagnosis]
+) -> bool:
+    """The same size from here to there, whether or not some small ones are lost besides."""
+    sizes = [{d.size.largest for d in own if d.size is not None} for own in (of_a, of_b)]
+    same = len(sizes[0]) == 1 and sizes[0] == sizes[1]
+    return same and a.tests == b.tests and bool(shapes.ways(a) & shapes.ways(b))
 
 
 def _noise(

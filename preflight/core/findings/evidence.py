@@ -10,15 +10,16 @@ from preflight.core.diagnosis.conclusions import (
     Diagnosis,
     FlowPattern,
     Flows,
+    Marking,
     Path,
-    Size,
 )
 from preflight.core.diagnosis.trial import SEEKS, SOUGHT, RuleHit
+from preflight.core.findings import size_words
 from preflight.core.findings.split import Looked
 from preflight.core.findings.titles import rule_in_words
 from preflight.core.groups import Group
 from preflight.core.matrix import Matrix
-from preflight.core.model import Evidence
+from preflight.core.model import Evidence, Family
 from preflight.core.terms import listed, plural
 
 _SHOWN = 8
@@ -35,6 +36,7 @@ def evidence(matrix: Matrix, groups: Sequence[Group], looks: Sequence[Looked]) -
     found: dict[str, None] = {}
     diagnoses = [look.diagnosis for look in looks]
     found.update(dict.fromkeys(_rules(matrix, diagnoses)))
+    found.update(dict.fromkeys(size_words.sentences(sized(matrix, groups[0], looks))))
     known: set[object] = set()
     some_answer = any(d.path is not None and d.path.routers for d in diagnoses)
     ways = {d.path for d in diagnoses if d.path is not None and d.path.routers}
@@ -54,6 +56,18 @@ def evidence(matrix: Matrix, groups: Sequence[Group], looks: Sequence[Looked]) -
     return [sentence for sentence in found if sentence]
 
 
+def sized(matrix: Matrix, group: Group, looks: Sequence[Looked]) -> list[size_words.Sized]:
+    """The looks as `size_words` takes them; `group` is the finding's first."""
+    return [
+        size_words.Sized(
+            f"{matrix.nodes[look.source].name} → {matrix.nodes[look.destination].name}",
+            (look.test or group.tests[0]).family,
+            look.diagnosis,
+        )
+        for look in looks
+    ]
+
+
 def _rules(matrix: Matrix, diagnoses: Sequence[Diagnosis]) -> Iterator[str]:
     """Each rule once for each leg, with all packets that it ended."""
     total: dict[RuleHit, list[int]] = {}
@@ -64,7 +78,7 @@ def _rules(matrix: Matrix, diagnoses: Sequence[Diagnosis]) -> Iterator[str]:
 
 
 def _news(diagnosis: Diagnosis, known: set[object]) -> Diagnosis:
-    """What of it was not yet told of another cell; rules are told apart."""
+    """What of it was not yet told of another cell; rules and sizes are told apart."""
 
     def new(*what: object) -> bool:
         seen = what in known
@@ -80,11 +94,16 @@ def _news(diagnosis: Diagnosis, known: set[object]) -> Diagnosis:
         path=diagnosis.path if new(diagnosis.path) else None,
         flows=flows if flows and new(flows.pattern) else None,
         content=content if content and not diagnosis.hits and new(content.pattern) else None,
+        marking=diagnosis.marking if new(diagnosis.marking) else None,
+        size=None,
+        lengths=None,
     )
 
 
-def of_diagnosis(diagnosis: Diagnosis, matrix: Matrix) -> Iterator[str]:
-    """What one closer look found out, most telling first."""
+def of_diagnosis(
+    diagnosis: Diagnosis, matrix: Matrix, family: Family = Family.IPV4
+) -> Iterator[str]:
+    """What one closer look over that family found out, most telling first."""
     for hit in diagnosis.hits:
         yield _rule(matrix, hit, len(hit.shots))
     if diagnosis.kernel is not None:
@@ -97,14 +116,15 @@ def of_diagnosis(diagnosis: Diagnosis, matrix: Matrix) -> Iterator[str]:
         )
     if diagnosis.path is not None:
         yield from _path(diagnosis.path)
-    if diagnosis.size is not None:
-        yield from _size(diagnosis.size)
+    yield from size_words.of(diagnosis, family)
     if diagnosis.flows is not None:
         yield from _flows(diagnosis.flows)
     if diagnosis.content is not None and not diagnosis.hits:
         yield from _content(diagnosis.content)
     if diagnosis.readdressed:
         yield f"it leaves its own node already with {diagnosis.readdressed} as its destination"
+    if diagnosis.marking is not None:
+        yield from _marking(diagnosis.marking)
     for rewrite in diagnosis.rewrites:
         yield f"the {rewrite.field} is rewritten: {rewrite.left} left, {rewrite.arrived} arrived"
 
@@ -152,17 +172,17 @@ def _path(path: Path) -> Iterator[str]:
         yield f"{routers} {lie} between the nodes, by the TTL of what arrived"
 
 
-def _size(size: Size) -> Iterator[str]:
+def _marking(mark: Marking) -> Iterator[str]:
     yield (
-        f"largest IP packet that arrives with DF set: {size.largest} bytes; the source's device "
-        f"takes {size.device_mtu}"
+        f"it leaves its own node with DSCP {mark.dscp}, though it was sent with 0: something on "
+        "that node sets it, and may on Cilium's packets, too"
     )
-    if size.largest_fragmented is not None:
-        yield f"largest that arrives with DF not set: {size.largest_fragmented} bytes"
-    if size.reported_by:
-        yield f"{size.reported_by} says that fragmentation is needed, MTU {size.reported_mtu}"
-    elif size.black_hole and size.largest < size.device_mtu:
-        yield 'nobody says "fragmentation needed": path MTU discovery cannot work (a black hole)'
+    if mark.dropped is not None:
+        told = "none" if mark.dropped else "some"
+        yield (
+            f"to UDP {mark.port}, {mark.passed} of {mark.sent} packets without a mark arrive and "
+            f"{told} of those with DSCP {mark.dscp}, in the same flows"
+        )
 
 
 def _flows(flows: Flows) -> Iterator[str]:
@@ -175,7 +195,7 @@ def _flows(flows: Flows) -> Iterator[str]:
         yield f"{told}; the loss hits all flows alike"
     elif flows.pattern is FlowPattern.LIMITED:
         if 2 * flows.passed > flows.sent:
-            yield f"{told}: lost ones come at even distances, as at a limit just below our rate"
+            yield f"{told}: lost ones come at even distances"
         else:
             yield f"{told}: the first ones, then few, as a rate limiter does"
     elif flows.pattern is FlowPattern.HIGH_ONLY:

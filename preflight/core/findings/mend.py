@@ -59,11 +59,12 @@ def mend(
     diagnoses: Sequence[Diagnosis],
     small: Mapping[int, int],
     blamed: tuple[int, ...],
+    narrowest: int = 0,
 ) -> Mending:
     """What to do about one cause. `group` is the most important of its groups.
 
     `small` are the MTUs of destinations that take less than their sources send, `blamed` the nodes
-    inside which its cells die.
+    inside which its cells die, `narrowest` the smallest of all findings' paths in bytes.
     """
     facts = Facts.of(matrix, tests, blocks, diagnoses, blamed)
     if cause is Cause.RULE or (cause is Cause.NODE_FIREWALL and any(d.hits for d in diagnoses)):
@@ -80,9 +81,8 @@ def mend(
                 tuple(dict.fromkeys(words for part in parts for words in part.advice)),
             )
         )
-    families: list[Family] = [test.family for test in tests]
     if cause is Cause.SIZE:
-        return _of(advice.for_size(_at_most(diagnoses, small), families))
+        return _of_size(matrix, tests, blocks, diagnoses, small, narrowest)
     naming = Naming(matrix.nodes)
     who = naming.name(sum(1 << n for n in set(group.sources)))
     if cause is Cause.ROUTE:
@@ -95,21 +95,46 @@ def mend(
         if group.kind.leg is Leg.REPLY:
             who = naming.name(sum(1 << n for n in set(group.destinations)))
         return _of(advice.for_neighbour(who))
-    if own := _own_rules(naming, cause, group, diagnoses):
-        return Mending(advice=own)
     asked: tuple[Request, ...] = ()
+    own = _own_rules(naming, cause, group, diagnoses)
+    if own and cause is not Cause.NETWORK:
+        return Mending(advice=own)
     around = next((turn for d in diagnoses if d.path and (turn := loop(d.path))), ())
     if cause is Cause.NETWORK and around:
         return Mending(advice=f"Correct the routes of {listed(around)} to these destinations.")
     if cause in _BY_THE_NETWORK:
         asked = requests(matrix.nodes, matrix.probes, tests, blocks)
-    words = _of_data(naming, group) if cause is Cause.DATA else _IN_WORDS.get(cause, "")
+    words = _of_data(naming, group) if cause is Cause.DATA else own or _IN_WORDS.get(cause, "")
     if cause is Cause.NETWORK and group.kind.place is None:
         words = (
             "Whether the destination itself or a firewall before it refuses is not known without "
             "an agent there: look at the destination's own firewall first."
         )
     return Mending(requests=asked, advice=words)
+
+
+def _of_size(
+    matrix: Matrix,
+    tests: tuple[FamilyProbe, ...],
+    blocks: tuple[Block, ...],
+    diagnoses: Sequence[Diagnosis],
+    small: Mapping[int, int],
+    narrowest: int,
+) -> Mending:
+    """For packets that are lost for their size, or for their DF bit."""
+    lengths = next((d.lengths for d in diagnoses if d.lengths is not None), None)
+    if lengths is not None:
+        asked = requests(matrix.nodes, matrix.probes, tests, blocks)
+        return Mending(requests=asked, advice=advice.for_lengths(lengths))
+    families: list[Family] = [test.family for test in tests]
+    unlike = Naming(matrix.nodes).name(sum(1 << n for n in small)) if small else ""
+    found = _at_most(diagnoses, small)
+    return _of(advice.for_size(found, families, narrowest=narrowest, unlike=unlike))
+
+
+def marks_itself(diagnosis: Diagnosis) -> bool:
+    """Whether the node itself gives its packets what they may die of on the path."""
+    return diagnosis.marking is not None and diagnosis.marking.dropped is not False
 
 
 def _own_rules(naming: Naming, cause: Cause, group: Group, diagnoses: Sequence[Diagnosis]) -> str:
@@ -119,6 +144,13 @@ def _own_rules(naming: Naming, cause: Cause, group: Group, diagnoses: Sequence[D
         return (
             f"{who}: look in its nat and mangle rules (nft list ruleset, iptables-save -t "
             "nat) for a redirect, DNAT or TPROXY that takes this port elsewhere."
+        )
+    if cause is Cause.NETWORK and any(map(marks_itself, diagnoses)):
+        who = naming.name(sum(1 << n for n in set(group.sources)))
+        return (
+            f"{who}: look in its own rules for what sets DSCP on what leaves it (nft list ruleset, "
+            "iptables-save -t mangle, tc filter show), and except the nodes; or have the network "
+            "let through what is so marked."
         )
     if cause is Cause.TRANSLATION and any(d.readdressed for d in diagnoses):
         who = naming.name(sum(1 << n for n in set(group.sources)))

@@ -23,6 +23,7 @@ from preflight.core.naming import members
 
 _CONSIDERED = 16  # sources, and destinations of each, for a sample
 _MORE = 2  # samples of a group, for ends that no other sample has
+_MORE_OF_SIZES = 3
 _CLEAR = (Cause.NO_ROUTE, Cause.NO_NEIGHBOUR)  # whatever the probe
 
 
@@ -94,8 +95,10 @@ def _further(
         if _may_differ(kind) and not (rejected and kind.place is Place.PATH):
             asked.setdefault(position, []).append(sample)
     more: list[tuple[int, Sample]] = []
-    for _ in range(_MORE):
+    for turn in range(_MORE_OF_SIZES):
         for position, own in asked.items():
+            if turn >= _MORE and groups[position].kind.cause is not Cause.SIZE:
+                continue
             if len(chosen) + len(more) >= SAMPLES:
                 return more
             found = _other(shapes, groups[position], own, usable)
@@ -126,10 +129,22 @@ def _other(shapes: Shapes, group: Group, own: Sequence[Sample], usable: set[int]
         for destination in islice(members(row), _CONSIDERED)
         if (0, source) not in ends or ((1, destination) not in ends and not routed)
     ][: _CONSIDERED**2]
+    if not pairs and group.kind.cause is Cause.SIZE:
+        pairs = _crossing(shapes, group, own)
     if not pairs or group.tests[0] != (test.probe, test.family):
         return None
     fresh = min(pairs, key=lambda p: (busy[p[0]], ((0, p[0]) in ends) + ((1, p[1]) in ends)))
     return Sample(*fresh, test.probe, test.family, group.kind)
+
+
+def _crossing(shapes: Shapes, group: Group, own: Sequence[Sample]) -> list[tuple[int, int]]:
+    """Pairs of ends that samples have, and no sample together: they tell whether it is the source
+    or the destination by which sizes differ.
+    """
+    rows, known = shapes.rows(group), {(s.source, s.destination) for s in own}
+    ends = sorted({s.source for s in own}), sorted({s.destination for s in own})
+    every = ((s, d) for s in ends[0] for d in ends[1] if rows.get(s, 0) >> d & 1)
+    return [pair for pair in every if pair not in known]
 
 
 def _pairs(shapes: Shapes, group: Group, atom: Atom) -> list[tuple[int, int]]:

@@ -129,6 +129,11 @@ class Shapes:
         """Which of them a node is in."""
         return next(i for i, nodes in enumerate(self.neighbourhoods) if nodes >> node & 1)
 
+    def ways(self, group: Group) -> set[tuple[int, int]]:
+        """The neighbourhoods from which and to which its cells are."""
+        near = {node: self.neighbourhood(node) for node in {*group.sources, *group.destinations}}
+        return {(near[s], near[d]) for s, row in self.rows(group).items() for d in members(row)}
+
     def partition(self, groups: Sequence[Group]) -> str | None:
         """Words where the groups are all that was planned between, or inside, classes of nodes."""
         rows = union(self.rows(group) for group in groups)

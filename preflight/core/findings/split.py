@@ -19,7 +19,7 @@ from preflight.core.findings.concerns import concerns
 from preflight.core.findings.shapes import Rows, Shapes, pairs
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
-from preflight.core.model import Place, Probe, Protocol, Severity
+from preflight.core.model import Cause, Place, Probe, Protocol, Severity
 from preflight.core.naming import members
 
 _ECHO_ALONE = (Reason.ECHO_IGNORED, Reason.ECHO_LIMITED)
@@ -200,16 +200,22 @@ def _taken_apart(
     """An atom whose looks disagree, cell by cell: those that were looked at, and those that lie
     near such ones alone which agree.
     """
+    by_size = group.kind.cause is Cause.SIZE and group.kind.place is Place.PATH
+    side = _telling_side(said) if by_size else None
     rows = shapes.rows(group)
     left = {s: rows.get(s, 0) & atom.destinations for s in members(atom.sources)}
+    looked = {(look.source, look.destination) for look, _ in said}
+    if by_size and side is None and not looked >= set(pairs(left)):
+        yield atom, _IN_VAIN  # told as one, with all the sizes that were found
+        return
     near: dict[object, set[int]] = {}
     for look, word in said:
         left[look.source] &= ~(1 << look.destination)
         yield Atom(atom.test, 1 << look.source, 1 << look.destination, atom.rank), word
-        near.setdefault(_near(shapes, group, look.source, look.destination), set()).add(word)
+        near.setdefault(_near(shapes, group, look.source, look.destination, side), set()).add(word)
     rest: dict[int, Rows] = {}
     for source, destination in pairs(left):
-        words = near.get(_near(shapes, group, source, destination), set())
+        words = near.get(_near(shapes, group, source, destination, side), set())
         word = next(iter(words)) if len(words) == 1 else _IN_VAIN
         own = rest.setdefault(word, {})
         own[source] = own.get(source, 0) | 1 << destination
@@ -218,8 +224,24 @@ def _taken_apart(
             yield Atom(atom.test, 1 << source, row, atom.rank), word
 
 
-def _near(shapes: Shapes, group: Group, source: int, destination: int) -> object:
+def _telling_side(said: Sequence[tuple[Looked, int]]) -> int | None:
+    """0 where it goes by the source, 1 by the destination; None where both or none would do."""
+    found = []
+    for side in (0, 1):
+        words: dict[int, set[int]] = {}
+        for look, word in said:
+            words.setdefault((look.source, look.destination)[side], set()).add(word)
+        if all(len(own) == 1 for own in words.values()):
+            found.append(side)
+    return found[0] if len(found) == 1 else None
+
+
+def _near(
+    shapes: Shapes, group: Group, source: int, destination: int, side: int | None = None
+) -> object:
     """What cells have in common that are likely to die of one cause, if others do of another."""
+    if side is not None:
+        return (source, destination)[side]
     ways = {
         Place.DESTINATION: (shapes.neighbourhood(source), destination),
         Place.SOURCE: (source, shapes.neighbourhood(destination)),
@@ -292,7 +314,12 @@ def culprit(diagnosis: Diagnosis) -> Hashable | None:
 def contradict(shapes: Shapes, a: Looked, b: Looked) -> bool:
     """Whether two looks cannot tell of one cause."""
     first, second = a.diagnosis, b.diagnosis
-    if first.size and second.size and first.size.largest != second.size.largest:
+    if not alike_in_length(first, second):
+        return True
+    marked = [
+        bool(x.diagnosis.marking and x.diagnosis.marking.dropped) for x in (a, b) if not x.brief
+    ]
+    if len(set(marked)) > 1:
         return True
     patterns = [d.content.pattern for d in (first, second) if d.content]
     alike = a.test is None or b.test is None or a.test.probe == b.test.probe
@@ -307,6 +334,22 @@ def contradict(shapes: Shapes, a: Looked, b: Looked) -> bool:
         return True  # bytes are the same whatever port they come from
     ends = [_end(shapes, look) for look in (a, b)]
     return ends[0] is not None and ends[1] is not None and _apart(*ends[0], *ends[1])
+
+
+def alike_in_length(a: Diagnosis, b: Diagnosis) -> bool:
+    """False where the sizes that pass, or what the DF bit does, are unlike."""
+    if a.size and b.size and a.size.largest != b.size.largest:
+        return False
+    if (a.size and b.lengths) or (a.lengths and b.size):
+        return False
+    if a.lengths is None or b.lengths is None:
+        return True
+    if bool(a.lengths.dont_fragment) != bool(b.lengths.dont_fragment):
+        return False
+    bits = {x.lengths.dont_fragment.passes for x in (a, b) if x.lengths and x.lengths.dont_fragment}
+    pairs = [(x, y) for x in a.lengths.bands for y in b.lengths.bands]
+    meet = any(x.first <= y.last and y.first <= x.last for x, y in pairs)
+    return len(bits) < 2 and (meet or not pairs)
 
 
 def _inspected(diagnosis: Diagnosis) -> bool:

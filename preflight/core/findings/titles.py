@@ -12,13 +12,14 @@ from preflight.core.diagnosis.conclusions import (
     Flows,
     Path,
     RewrittenField,
-    Size,
 )
 from preflight.core.diagnosis.hops import loop
 from preflight.core.diagnosis.trial import Rule, RuleHit
+from preflight.core.findings import size_words
 from preflight.core.findings.model import Cause
 from preflight.core.findings.owners import owner
-from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
+from preflight.core.findings.rejecters import rejecter
+from preflight.core.groups import Group
 from preflight.core.hello import in_words
 from preflight.core.model import Came, Family, Hello, Leg, Place, Verdict
 from preflight.core.model import Cause as CellCause
@@ -59,6 +60,7 @@ class Subject(NamedTuple):
     diagnoses: Sequence[Diagnosis]
     rejecters: Sequence[str]  # addresses or words
     owners: Mapping[str, str]  # the node that has an address
+    sized: Sequence[size_words.Sized] = ()  # the looks
     small: int = 0  # the smallest MTU of destinations that take less than their sources send
     instead: str = ""  # the nodes that got it, where they were not meant
     hellos: Sequence[Hello] = ()  # the unlike ones of its cells
@@ -89,7 +91,7 @@ def title(cause: Cause, subject: Subject) -> str:
         Cause.SIZE: f"{where}: {_size(subject)}",
         Cause.FLOWS: f"{where}: {_flows(subject)}",
         Cause.INSPECTION: f"{where}: {_inspection(subject)}",
-        Cause.RATE_LIMIT: f"{where}: a rate limiter on the path lets only some {what} through",
+        Cause.RATE_LIMIT: f"{where}: {_limited(subject)}",
         Cause.LOSS: f"{where}: {_loss(subject)}",
         Cause.TRANSLATION: f"{where}: {_translation(subject)}",
     }
@@ -214,23 +216,26 @@ def _neighbour(subject: Subject) -> str:
 
 
 def _size(subject: Subject) -> str:
-    size = _first_size(subject.diagnoses)
-    if size is None:
-        return f"full-size packets of {subject.what} are lost, small ones pass"
-    if subject.small:
+    size = next((one.diagnosis.size for one in subject.sized if one.diagnosis.size), None)
+    if subject.small and size is not None:
         return (
             f"full-size packets of {subject.what} are lost: {subject.guilty}'s device has an MTU "
             f"of {subject.small}, the sources' have {size.device_mtu}"
         )
-    what = f"packets of {subject.what} larger than {size.largest} bytes are lost"
-    told = ", silently" if size.black_hole else ""
-    if size.reported_by is not None:
-        told = f", as {size.reported_by} says"
-    return f"{what}{told}; the source's device has an MTU of {size.device_mtu}"
+    return size_words.title(subject.what, subject.sized) + _besides(subject)
 
 
-def _first_size(diagnoses: Sequence[Diagnosis]) -> Size | None:
-    return next((d.size for d in diagnoses if d.size is not None), None)
+def _besides(subject: Subject) -> str:
+    """What gets lost whatever its size."""
+    flows = _first_flows(subject.diagnoses)
+    if flows is None or flows.pattern is not FlowPattern.RANDOM:
+        return ""
+    return f"; of the others {_share(flows)} are lost at random"
+
+
+def _share(flows: Flows) -> str:
+    """`about 8 %`."""
+    return f"about {round(100 * (flows.sent - flows.passed) / flows.sent)} %"
 
 
 def _first_flows(diagnoses: Sequence[Diagnosis]) -> Flows | None:
@@ -274,12 +279,21 @@ def _translation(subject: Subject) -> str:
     return f"something on the path rewrites the destination port of {subject.what}{how}"
 
 
+def _limited(subject: Subject) -> str:
+    flows = _first_flows(subject.diagnoses)
+    if flows is not None and 2 * flows.passed > flows.sent:
+        return (
+            f"{_share(flows)} of {subject.what} is lost at even distances, by a rate limit on the "
+            "path or a rule that counts packets"
+        )
+    return f"a rate limiter on the path lets only some {subject.what} through"
+
+
 def _loss(subject: Subject) -> str:
     answer = "answers to " if subject.group.kind.leg is Leg.REPLY else ""
     flows = _first_flows(subject.diagnoses)
     if flows is not None and flows.pattern is FlowPattern.RANDOM and flows.sent:
-        share = round(100 * (flows.sent - flows.passed) / flows.sent)
-        return f"about {share} % of {answer}{subject.what} is lost at random"
+        return f"{_share(flows)} of {answer}{subject.what} is lost at random"
     return f"some {answer}{subject.what} is lost"
 
 
@@ -293,30 +307,26 @@ def _network(subject: Subject) -> str:
     around = next((turn for d in subject.diagnoses if d.path and (turn := loop(d.path))), ())
     if around:
         return f"{what} goes round between {listed(around)}: a routing loop"
+    mark = next((d.marking for d in subject.diagnoses if d.marking), None)
+    if mark is not None and mark.dropped is not False:
+        sources = subject.group.sources
+        own = subject.names[sources[0]] if len(sources) == 1 else "the source"
+        told = f"{own} itself marks {what} with DSCP {mark.dscp}"
+        return f"{told}, and {who} {verb} {'what is so marked' if mark.dropped else 'it'}"
     flows = _first_flows(subject.diagnoses)
     only = _PATTERNS.get(flows.pattern) if flows is not None else None
     text = f"{who} {verb} {what}"
     if only is not None:
         text = f"{who} passes {what} {only}"
     if subject.rejecters and kind.cause is CellCause.REJECTED:
-        words = dict.fromkeys(_rejecter(r, subject) for r in subject.rejecters)
-        return f"{text}, refused {', '.join(words)}"
+        paths = [d.path for d in subject.diagnoses if d.path]
+        routers = {router.address for path in paths for router in path.routers}
+        by = (rejecter(r, kind.place, subject.owners, routers) for r in subject.rejecters)
+        return f"{text}, refused {listed(dict.fromkeys(map(str, by)))}"
     if kind.cause is CellCause.REJECTED:
         text += ", with an RST in the destination's name"
     path = next((d.path for d in subject.diagnoses if d.path and hop(d.path)), None)
     return text + hop(path) if path is not None else text
-
-
-def _rejecter(who: str, subject: Subject) -> str:
-    """Nothing arrived where an error came from the path in the destination's name."""
-    group = subject.group
-    ends = {subject.names[n] for n in (*group.sources, *group.destinations)}
-    forged = who == BY_THE_DESTINATION or subject.owners.get(who) in ends
-    if forged and group.kind.place is Place.PATH:
-        return "in the destination's name"
-    owned = subject.owners.get(who)
-    words = {BY_THE_SOURCE: "the source", BY_THE_DESTINATION: "the destination"}.get(who, who)
-    return f"by {words}" if owned is None else f"by {who} ({owned})"
 
 
 def hop(path: Path) -> str:
