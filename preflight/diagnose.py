@@ -43,6 +43,7 @@ from preflight.core.model import (
 from preflight.core.offsets import tag_offset
 from preflight.core.options import CheckOptions
 from preflight.core.scope import Scope
+from preflight.links import ask as ask_links
 from preflight.muster import Progress
 from preflight.readiness import ask
 from preflight.transport import bundle
@@ -104,10 +105,12 @@ class Ground(NamedTuple):
 
 def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
     """Findings about all that is not open, after closer looks at some cells of each group."""
-    bad = groups(matrix)
+    bad, proven = groups(matrix), list[Finding]()
     looks: dict[int, list[Looked]] = {}
     seen_from: dict[tuple[int, str], Diagnosis] = {}
     if ground.options.diagnose and not ground.chorus.interrupted:
+        if bad:
+            proven, bad, ground = _by_tables(matrix, bad, ground)
         closer = _Closer(matrix, bad, ground)
         try:
             looks, seen_from = closer.first()
@@ -115,13 +118,26 @@ def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
         except Exception as error:  # a bug here costs the explanation, never the matrix
             text = f"a bug of preflight's own ({type(error).__name__}: {error})"
             ground.progress.note(f"the closer look failed, findings are without it: {text}")
-    found_out = findings(matrix, bad, looks, ground.astray, ground.mtus, ground.context)
+    found_out = findings(matrix, bad, looks, ground.astray, ground.mtus, ground.context, proven)
     hazards = [
         *from_remarks(matrix, ground.options.remarks),
         *from_risks(matrix, ground.risks(matrix), found_out),
         *translated(matrix, ground.sources, seen_from),
     ]
     return numbered(found_out, hazards)
+
+
+def _by_tables(
+    matrix: Matrix, bad: list[Group], ground: Ground
+) -> tuple[list[Finding], list[Group], Ground]:
+    """What the nodes' own tables prove, the groups that are left, and what there is to ask then."""
+    try:
+        proof = ask_links(ground.chorus, matrix, ground.astray)
+    except Exception as error:  # a bug here costs the explanation, never the matrix
+        text = f"a bug of preflight's own ({type(error).__name__}: {error})"
+        ground.progress.note(f"the nodes' own tables were not read: {text}")
+        return [], bad, ground
+    return proof.findings, proof.rest, ground._replace(sources=proof.sources(ground.sources))
 
 
 class _Closer:

@@ -125,7 +125,7 @@ def measure(
             "total_s": round(time.monotonic() - clock, 3),
         },
         notes=[
-            *notes(extent, lookout.inert, hellos, survey.slow, _in_words(survey.strays)),
+            *notes(extent, lookout.inert, hellos, survey.slow, _in_words(survey.strays, found)),
             *heard,
             *options.notes,
         ],
@@ -174,12 +174,20 @@ def _met(crew: Crew, lookout: Lookout, meeting: "Meeting") -> Snapshot:
 
 def _in_words(
     strays: Mapping[int, tuple[int, tuple[tuple[int, str, bytes], ...]]],
+    found: "Sequence[Finding]",
 ) -> dict[int, tuple[int, str]]:
+    """How many, and one of them; not of nodes of which a finding says why they get them."""
     if not strays:
         return {}
+    from preflight.core.findings.model import Cause
     from preflight.craft.dissect import in_words
 
-    return {node: (count, in_words(*samples[0])) for node, (count, samples) in strays.items()}
+    known = {node for finding in found if finding.cause is Cause.ADDRESS for node in finding.nodes}
+    return {
+        node: (count, in_words(*samples[0]))
+        for node, (count, samples) in strays.items()
+        if node not in known
+    }
 
 
 def _now() -> str:

@@ -12,6 +12,7 @@ from preflight.core.groups import FamilyProbe, Kind, groups
 from preflight.core.looks import CellLook
 from preflight.core.matrix import Matrix
 from preflight.diagnose import Ground
+from preflight.links import ask as ask_links
 
 
 class Tracing:
@@ -39,7 +40,10 @@ class Tracing:
             found = examiner.examine(wanted, thorough=True, sizes=self._sizes, pcap=self._pcap)
             self.captured = examiner.captured
         self.looks = [CellLook(cell, found.get(i)) for i, cell in enumerate(cells)]
-        bad = groups(matrix)
+        bad, proven = groups(matrix), list[Finding]()
+        if bad and not ground.chorus.interrupted:
+            proof = ask_links(ground.chorus, matrix, ground.astray)
+            proven, bad = proof.findings, proof.rest
         looks: dict[int, list[Looked]] = {}
         for position, group in enumerate(bad):
             for i, cell in enumerate(cells):
@@ -47,4 +51,4 @@ class Tracing:
                 if i in found and test in group.tests and cell.outcome[:4] == group.kind[:4]:
                     look = Looked(cell.source, cell.destination, found[i], FamilyProbe(*test))
                     looks.setdefault(position, []).append(look)
-        return findings(matrix, bad, looks, ground.astray, ground.mtus, ground.context)
+        return findings(matrix, bad, looks, ground.astray, ground.mtus, ground.context, proven)

@@ -12,6 +12,8 @@ speak frames: one JSON object a line, `t` naming its type.
     deep    number, rate, settle, trace, pcap, trials: a deep look, see below
     go      everybody is ready (looks with taps, deep looks)
     drain   everybody has sent: wait that many seconds for what is missing, then report
+    links   number, to, forbidden, probes, macs: what its tables say of the run's addresses, see
+            below
     facts   number, parts, peers, udp, tcp, libraries: what to tell of the node, see below
     get     number, rate, wait, parallel, cells: real requests to make, see below
     ear     number, ports: listen at the devices for connections to these TCP ports, from now on
@@ -26,6 +28,7 @@ speak frames: one JSON object a line, `t` naming its type.
     sent    everything was sent
     report  what each vantage point saw, where that differs from what was planned; of a deep look,
             what became of each shot
+    links   number, held, unused, macs, hops, gateways, forbidden; or failed, why there are none
     facts   number, facts, sources, unknown, cpu_us, clock: what is known of the node
     got     number, answers: what came of the requests
     ear     number, flows, lost: what was heard since the last ear frame, and packets missed
@@ -80,6 +83,21 @@ seconds}, the last being how long either took; `drops` and `idle_drops`, of `age
 what of all this the node could not tell, and why.
 `pcap` are [seconds since the epoch, out or in, device, packet from its IP header], the packet in
 hexadecimal and at most 256 bytes of it, at most 2,000 of them, in the order they were read.
+
+A `links` frame comes after the load that brings its readers. By family, 4 and 6, `to` has the peers
+to which nothing comes of what the node sends, `forbidden` those to which it can or does send
+nothing, and `probes` [protocol, port] of each; `macs` asks for those of its devices. Its answer:
+
+    held       [peer, address, prefix length, device]: a peer's address that it has itself
+    unused     [address, dadfailed or tentative, prefix length, device] of its own addresses
+    macs       MAC addresses of all its devices; null where not asked
+    hops       [family, peer, next hop, device, MAC, permanent, another address has that MAC] of the
+               peers in `to`, where the kernel knows the MAC
+    gateways   [family, address, device, MAC, permanent, peers that are reached by it: a bit set in
+               hexadecimal] of each next hop that is no peer
+    forbidden  [family, peer, protocol, port, words, command, way in]: the route, or `ip rule`, that
+               alone can have refused, as `ip` prints it, and what deletes it; protocol and port 0
+               for all; the way in is what becomes of packets from there, see `agent.kernel.fib`
 
 A `facts` frame comes after the load that brings its readers. `parts` are of network, ports,
 services and firewall; `peers` has by family, 4 and 6, an address or null for each node of the run;

@@ -25,7 +25,9 @@ _PLACES = (
     "/usr/bin", "/usr/local/bin", "/usr/libexec", "/opt/*/bin",
     os.path.expanduser("~/.pyenv/versions/*/bin"),
 )  # fmt: skip
-_NAMES = (*bundle._FIRST, *bundle._TAPS, *bundle._OVERLAY, *bundle._EAR, *bundle._DEEP)
+_NAMES = (
+    *bundle._FIRST, *bundle._TAPS, *bundle._OVERLAY, *bundle._EAR, *bundle._LINKS, *bundle._DEEP,
+)  # fmt: skip
 _MODULES = [name for name, _ in bundle.modules(_NAMES)]
 
 

@@ -14,7 +14,16 @@ from preflight.transport import bundle
 from preflight.transport.command import OLD_PYTHON, explain_exit, shell_command
 
 NAMES = tuple(
-    dict.fromkeys((*bundle._FIRST, *bundle._TAPS, *bundle._OVERLAY, *bundle._EAR, *bundle._DEEP))
+    dict.fromkeys(
+        (
+            *bundle._FIRST,
+            *bundle._TAPS,
+            *bundle._OVERLAY,
+            *bundle._EAR,
+            *bundle._LINKS,
+            *bundle._DEEP,
+        )
+    )
 )
 # What an agent's start must not pay for; design.md has the prices.
 SLOW = (
@@ -74,7 +83,7 @@ def test_its_start_imports_nothing_slow(compiled: bool, monkeypatch: pytest.Monk
     if not compiled:
         monkeypatch.setattr(bundle, "MAGIC_NUMBER", b"\0\0\0\0")
     end = bundle._LOADER.rindex("sys.modules[")
-    later = bundle.modules((*bundle._DEEP, *bundle._OVERLAY, "preflight.agent.ear"))
+    later = bundle.modules((*bundle._LINKS, *bundle._DEEP, *bundle._OVERLAY, "preflight.agent.ear"))
     tell = f"load({later!r})\n".replace("{", "{{").replace("}", "}}")
     tell += "os.write(1, repr(list(sys.modules)).encode())\n"
     monkeypatch.setattr(bundle, "_LOADER", bundle._LOADER[:end] + tell)

@@ -79,6 +79,8 @@ class Agent:
                 self._flush()
             elif kind == "ear":
                 self._say(self._listen(frame))
+            elif kind == "links":
+                self._say(self._links(frame))
             elif kind == "facts":
                 from preflight.agent.facts.answer import answer
 
@@ -248,6 +250,16 @@ class Agent:
             deep.close()
             self._forget(deep.tokens)
         self._say(told)
+
+    # --- the node's own tables
+
+    def _links(self, frame: "dict[str, Any]") -> "dict[str, Any]":
+        from preflight.agent.links import answer
+
+        try:
+            return answer(frame, self._run.addresses, self._own, self._routes)
+        except OSError as error:  # the kernel says no: then it has said nothing
+            return {"t": "links", "number": frame["number"], "failed": str(error)}
 
     # --- real connections
 

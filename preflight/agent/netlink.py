@@ -17,7 +17,9 @@ NLM_F_REQUEST, NLM_F_DUMP = 1, 0x300
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_VIA = 1, 4, 5, 7, 18
 RTA_IP_PROTO, RTA_DPORT = 27, 29
+NDA_DST, NDA_LLADDR = 1, 2  # linux/neighbour.h
 NETLINK_ROUTE, NETLINK_SOCK_DIAG = 0, 4
+SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12  # linux/netlink.h, Linux 4.20
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -62,6 +64,10 @@ class Netlink:
     def close(self) -> None:
         """Give the socket back."""
         self._socket.close()
+
+    def option(self, level: int, name: int, value: int) -> None:
+        """Set a socket option; OSError where the kernel does not know it."""
+        self._socket.setsockopt(level, name, value)
 
     def ask(self, kind: int, payload: bytes, dump: bool = False) -> "list[tuple[int, bytes]]":
         """One request's answer; a dump's answers up to its end."""

@@ -8,7 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import product, starmap
 from typing import Generic, NamedTuple, TypeVar
 
@@ -64,10 +64,16 @@ class Group(NamedTuple):
     sample: Cell  # the first of them
 
 
-def groups(matrix: Matrix) -> list[Group]:
-    """Every cell that is not open in exactly one group, what matters most first."""
+Meant = Callable[[FamilyProbe, int], int]
+
+
+def groups(matrix: Matrix, meant: Meant | None = None) -> list[Group]:
+    """Every cell that is not open in exactly one group, what matters most first.
+
+    `meant` gives, of a test and a source, the set of destinations whose cells alone are looked at.
+    """
     naming = Naming(matrix.nodes)
-    layers = _Layers(matrix)
+    layers = _Layers(matrix, meant)
     tests = product(range(len(matrix.families)), range(len(matrix.probes)))
     found = blocks(naming, starmap(layers.layer, tests))
     return sorted((group_of(matrix, naming, b) for b in found), key=_importance)
@@ -144,8 +150,9 @@ class _Layers:
 
     _NOT_PLANNED, _OPEN = 0, 1
 
-    def __init__(self, matrix: Matrix) -> None:
+    def __init__(self, matrix: Matrix, meant: Meant | None) -> None:
         self._matrix = matrix
+        self._meant = meant
         owners = {a: i for i, node in enumerate(matrix.nodes) for a in node.addresses}
         # A kind, and the node whose address its rejecter has: that node's own cells differ.
         self._kinds: list[tuple[Kind, int | None] | None] = [None, None]
@@ -165,15 +172,19 @@ class _Layers:
         rows: dict[Kind, dict[int, int]] = {}
         planned = []
         full = (1 << len(self._matrix.nodes)) - 1
+        test = FamilyProbe(probe, self._matrix.families[family])
         for source, numbers in enumerate(self._rows(family, probe)):
             sets = sets_of(numbers)
             planned.append(full & ~sets.pop(self._NOT_PLANNED, 0))
             sets.pop(self._OPEN, None)
+            ours = full if self._meant is None else self._meant(test, source)
             for number, there in sets.items():
-                for kind, part in self._parts(number, source, there):
+                if not there & ours:
+                    continue
+                for kind, part in self._parts(number, source, there & ours):
                     cells = rows.setdefault(kind, {})
                     cells[source] = cells.get(source, 0) | part
-        return layer(FamilyProbe(probe, self._matrix.families[family]), planned, rows)
+        return layer(test, planned, rows)
 
     def _rows(self, family: int, probe: int) -> Iterator[Sequence[int]]:
         """For each source the numbers of its cells' kinds, as bytes where these can hold them."""

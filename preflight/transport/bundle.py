@@ -42,6 +42,12 @@ _TAPS = ("preflight.agent.taps",)
 _HELLO = ("preflight.agent.hello",)
 _EAR = ("preflight.agent.taps", "preflight.agent.ear")
 _OVERLAY = ("preflight.agent.hello", "preflight.agent.overlay")
+_LINKS = (
+    "preflight.agent.kernel",
+    "preflight.agent.kernel.fib",
+    "preflight.agent.forbids",
+    "preflight.agent.links",
+)
 _DEEP = (
     "preflight.agent.taps",
     "preflight.agent.firewall",
@@ -206,6 +212,11 @@ def ear() -> dict[str, object]:
 def overlay() -> dict[str, object]:
     """The frame that brings what `echo` and `sums` frames need, and `get` frames."""
     return {"t": "load", "modules": modules(_OVERLAY)}
+
+
+def links() -> dict[str, object]:
+    """The frame that brings what `links` frames need."""
+    return {"t": "load", "modules": [("preflight.agent.tables", _parcel(_LINKS))]}
 
 
 def deep() -> dict[str, object]:

@@ -135,8 +135,9 @@ def for_route(who: str, address: str) -> Remedy:
     """For sources without a route; `address` is one that they cannot send to."""
     told = (
         f"{who}: `ip route get {address}` shows what the kernel says, `ip route show table all` "
-        "why: add the route that is missing, or remove the unreachable, prohibit or blackhole one, "
-        "where the network's settings are kept (netplan, NetworkManager, systemd-networkd)."
+        "and `ip rule` why: add the route that is missing, or remove the unreachable, prohibit or "
+        "blackhole one, where the network's settings are kept (netplan, NetworkManager, "
+        "systemd-networkd)."
     )
     return Remedy(advice=(told,))
 

@@ -44,12 +44,14 @@ def findings(
     astray: Astray | None = None,
     mtus: Mapping[tuple[int, Family], int] | None = None,
     context: Context | None = None,
+    proven: Sequence[Finding] = (),
 ) -> list[Finding]:
     """The fewest statements that explain every cell that is not open, what matters most first.
 
     `groups` are `core.groups.groups` of the matrix; `looks` go by a group's position; `astray`
     goes by the node to which packets came that were meant for another; `mtus` those of the nodes'
-    devices, `context` what is known of the overlay.
+    devices, `context` what is known of the overlay; `proven` are findings about all cells that are
+    in no group.
     """
     shapes = Shapes(matrix)
     pieces = [
@@ -69,7 +71,7 @@ def findings(
             shapes, own, told, [Origin(position, part.cause) for position, part in pieces], instead
         )
     ]
-    found = with_overlay(matrix, shapes, found, context or Context())
+    found = with_overlay(matrix, shapes, [*proven, *found], context or Context())
     found.sort(key=_importance)
     return [f._replace(identifier=f"F{n}") for n, f in enumerate(found, 1)]
 

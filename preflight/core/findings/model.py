@@ -26,6 +26,7 @@ class Cause(StrEnum):
     TRANSLATION = "translation"  # addresses or ports are rewritten
     ROUTE = "route"
     NEIGHBOUR = "neighbour"
+    ADDRESS = "address"  # two nodes have it, or its own node does not use it
     NOT_LISTENING = "not-listening"
     NOT_CILIUM = "not-cilium"  # something else serves TCP 4240
     NOT_ANSWERING = "not-answering"  # whatever serves TCP 4240 is silent

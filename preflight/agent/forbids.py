@@ -1,0 +1,237 @@
+"""Routes and routing rules that forbid what this node sends: blackhole, unreachable, prohibit.
+
+A lookup tells of them by its errno alone, so the table is searched for the one that gave it. Where
+several might have, none is named.
+"""
+
+import _socket as socket
+import errno
+import struct
+
+from preflight.agent.kernel.fib import way_in
+from preflight.agent.netlink import (
+    NETLINK_GET_STRICT_CHK,
+    RTA_DST,
+    RTA_OIF,
+    RTM_GETROUTE,
+    RTM_GETRULE,
+    RTM_NEWROUTE,
+    RTM_NEWRULE,
+    SOL_NETLINK,
+    Netlink,
+    attributes,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Found = tuple[str, str]  # as `ip` prints it, and the command that deletes it
+
+_TYPES = {6: "blackhole", 7: "unreachable", 8: "prohibit"}  # of routes, and of rules' actions
+# A rule that is unreachable says what no route at all says.
+_ROUTE_ERRORS = {errno.EINVAL: 6, errno.EHOSTUNREACH: 7, errno.EACCES: 8}
+_RULE_ERRORS = {errno.EINVAL: 6, errno.ENETUNREACH: 7, errno.EACCES: 8}
+_RTA_PRIORITY, _RTA_TABLE = 6, 15
+_NO_ROUTE = 0xFFFFFFFF  # the metric of the kernel's own entry for IPv6 without a route
+_MAIN, _BOOT = 254, 3
+_PROTOCOLS = {2: "kernel", 4: "static", 9: "ra", 11: "zebra", 12: "bird", 16: "dhcp", 186: "bgp",
+              188: "ospf"}  # fmt: skip
+# linux/fib_rules.h
+_FRA_DST, _FRA_PRIORITY, _FRA_SUPPRESS_GROUP, _FRA_SUPPRESS, _FRA_TABLE = 1, 6, 13, 14, 15
+_FRA_PROTOCOL, _FRA_IP_PROTO, _FRA_DPORT, _FRA_DPORT_MASK = 21, 22, 24, 29
+_UNDERSTOOD = {
+    _FRA_DST, _FRA_PRIORITY, _FRA_SUPPRESS_GROUP, _FRA_SUPPRESS, _FRA_TABLE, _FRA_PROTOCOL,
+    _FRA_IP_PROTO, _FRA_DPORT, _FRA_DPORT_MASK,
+}  # fmt: skip
+_INVERT = 0x02
+_WHOLE = b"\xff\xff"
+_ANY_PORT = (0, 0xFFFF)
+_NUMBERS = {6: "tcp", 17: "udp", 1: "icmp", 58: "ipv6-icmp"}
+_MOST = 4096  # routes that forbid; more of them are somebody's block list
+
+
+def told(
+    netlink: Netlink, frame: "dict[str, Any]", peers: "dict[int, list[str]]", own: "dict[int, str]"
+) -> "list[list[Any]]":
+    """[family, peer, protocol, port, words, command, way in] of each that is sent nothing.
+
+    Protocol and port are 0 where all is forbidden; the way in is what becomes of a packet from that
+    peer, see `kernel.fib.way_in`.
+    """
+    out: list[list[Any]] = []
+    for version, wanted in frame["forbidden"].items():
+        family = int(version)
+        tables = _Tables(netlink, family) if wanted else None
+        for peer in wanted:
+            address = peers[family][peer]
+            if tables is None or not address or family not in own:
+                continue
+            for protocol, port, found in tables.of(address, frame["probes"][version]):
+                back = tables.back(address, own[family])
+                out.append([family, peer, protocol, port, *found, back])
+    return out
+
+
+class _Tables:
+    """The forbidding routes and rules of one family."""
+
+    def __init__(self, netlink: Netlink, family: int) -> None:
+        self._netlink = netlink
+        self._domain = socket.AF_INET if family == 4 else socket.AF_INET6
+        self._ip = "ip" if family == 4 else "ip -6"
+        self._routes: list[tuple[int, bytes, dict[int, bytes]]] | None = None
+        answers = netlink.ask(RTM_GETRULE, bytes([self._domain]) + bytes(11), dump=True)
+        self._rules = [body for kind, body in answers if kind == RTM_NEWRULE]
+        self._here = netlink.addresses()
+
+    def of(self, address: str, probes: "list[list[int]]") -> "list[tuple[int, int, Found]]":
+        """(protocol, port, what forbids it), 0 for both where one thing forbids all of them."""
+        packed = socket.inet_pton(self._domain, address)
+        found = {}
+        for protocol, port in probes:
+            # Never without a protocol: the kernel then takes it for UDP.
+            code = self._errno(packed, protocol, port)
+            able = self._by_rules(code, packed, protocol, port) + self._by_routes(code, packed)
+            found[protocol, port] = able[0] if len(able) == 1 else None
+        same = set(found.values())
+        if len(same) == 1 and None not in same:
+            return [(0, 0, same.pop())]  # type: ignore[list-item]
+        return [(*probe, one) for probe, one in found.items() if one is not None]
+
+    def back(self, address: str, own: str) -> str:
+        """What becomes of a packet from there that comes in by the device of `own`."""
+        device = self._here.get(socket.inet_pton(self._domain, own), 0)
+        try:
+            return way_in(self._netlink, address, own, socket.if_indextoname(device))[1]
+        except OSError:
+            return ""
+
+    def _errno(self, packed: bytes, protocol: int, port: int) -> int:
+        try:
+            self._netlink.route(packed, protocol, port)
+        except OSError as error:
+            return error.errno or 0
+        return 0
+
+    # --- routes
+
+    def _by_routes(self, code: int, packed: bytes) -> "list[Found]":
+        """The route of each table that gave that error, if that did."""
+        wanted = _ROUTE_ERRORS.get(code)
+        best: dict[int, tuple[int, int, bytes, dict[int, bytes]]] = {}
+        tables = {_table(body[4], attributes(body[12:]), _FRA_TABLE) for body in self._rules}
+        for kind, body, fields in self._forbidding() if wanted else ():
+            table = _table(body[4], fields, _RTA_TABLE)
+            if (
+                kind != wanted
+                or table not in tables
+                or not _holds(fields, RTA_DST, body[1], packed)
+            ):
+                continue
+            rank = body[1], -_number(fields, _RTA_PRIORITY)
+            if table not in best or rank > best[table][:2]:
+                best[table] = (*rank, body, fields)
+        return [self._route(kind[2], kind[3]) for kind in best.values()]
+
+    def _forbidding(self) -> "list[tuple[int, bytes, dict[int, bytes]]]":
+        if self._routes is None:
+            self._routes = []
+            strict = Netlink()
+            try:
+                # Without it the kernel would tell all its routes, perhaps a million.
+                strict.option(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
+                for kind in _TYPES:
+                    header = struct.pack("=BBBBBBBBI", self._domain, 0, 0, 0, 0, 0, 0, kind, 0)
+                    for got, body in strict.ask(RTM_GETROUTE, header, dump=True):
+                        if got == RTM_NEWROUTE and body[7] == kind and len(self._routes) < _MOST:
+                            self._routes.append((kind, body, attributes(body[12:])))
+            except OSError:
+                pass  # before Linux 4.20
+            finally:
+                strict.close()
+        return [r for r in self._routes if _number(r[2], _RTA_PRIORITY) != _NO_ROUTE]
+
+    def _route(self, body: bytes, fields: "dict[int, bytes]") -> "Found":
+        table, metric = _table(body[4], fields, _RTA_TABLE), _number(fields, _RTA_PRIORITY)
+        target = fields.get(RTA_DST, b"")
+        kind, prefix = _TYPES[body[7]], self._prefix(target, body[1])
+        shown = self._shown(target, body[1])
+        where = " table %d" % table if table != _MAIN else ""
+        device = " dev lo" if RTA_OIF in fields else ""
+        by = " proto " + _PROTOCOLS.get(body[5], str(body[5])) if body[5] != _BOOT else ""
+        rank = " metric %d" % metric if metric else ""
+        words = "%s %s%s%s%s%s" % (kind, shown, device, where, by, rank)
+        return words, "%s route del %s %s%s%s" % (self._ip, kind, prefix, where, rank)
+
+    def _shown(self, packed: bytes, length: int) -> str:
+        prefix = self._prefix(packed, length)
+        return prefix.partition("/")[0] if length == len(packed) * 8 else prefix
+
+    def _prefix(self, packed: bytes, length: int) -> str:
+        if not length:
+            return "default"
+        return "%s/%d" % (socket.inet_ntop(self._domain, packed), length)
+
+    # --- rules
+
+    def _by_rules(self, code: int, packed: bytes, protocol: int, port: int) -> "list[Found]":
+        """The rules that gave that error, if they did. Those that go by anything but these match
+        no lookup without it.
+        """
+        wanted = _RULE_ERRORS.get(code)
+        out = []
+        for body in self._rules:
+            fields = attributes(body[12:])
+            if body[7] != wanted or not _understood(body, fields):
+                continue
+            low, high = _ports(fields)
+            same = fields.get(_FRA_IP_PROTO, bytes([protocol])) == bytes([protocol])
+            same = same and ((low, high) == _ANY_PORT or low <= port <= high)
+            if same and _holds(fields, _FRA_DST, body[1], packed):
+                out.append(self._rule(body, fields))
+        return out
+
+    def _rule(self, body: bytes, fields: "dict[int, bytes]") -> "Found":
+        to = " to " + self._prefix(fields[_FRA_DST], body[1]) if body[1] else ""
+        shown = " to " + self._shown(fields[_FRA_DST], body[1]) if body[1] else ""
+        selectors = ""
+        if _FRA_IP_PROTO in fields:
+            number = fields[_FRA_IP_PROTO][0]
+            selectors += " ipproto " + _NUMBERS.get(number, str(number))
+        low, high = _ports(fields)
+        if (low, high) != _ANY_PORT:
+            selectors += " dport %d" % low if low == high else " dport %d-%d" % (low, high)
+        kind, priority = _TYPES[body[7]], _number(fields, _FRA_PRIORITY)
+        words = "%d: from all%s%s %s" % (priority, shown, selectors, kind)
+        return words, "%s rule del pref %d%s%s %s" % (self._ip, priority, to, selectors, kind)
+
+
+def _understood(body: bytes, fields: "dict[int, bytes]") -> bool:
+    """Whether the rule goes by nothing but a destination, a protocol and a port."""
+    flags = struct.unpack_from("=I", body, 8)[0]
+    usual = not body[2] and not body[3] and not flags & _INVERT
+    return usual and not set(fields) - _UNDERSTOOD and fields.get(_FRA_DPORT_MASK, _WHOLE) == _WHOLE
+
+
+def _ports(fields: "dict[int, bytes]") -> "tuple[int, int]":
+    low, high = struct.unpack("=HH", fields.get(_FRA_DPORT, b"\0\0\xff\xff"))
+    return int(low), int(high)
+
+
+def _holds(fields: "dict[int, bytes]", key: int, length: int, packed: bytes) -> bool:
+    """Whether the prefix has that address; none has all."""
+    if not length:
+        return True
+    prefix = fields.get(key, b"")
+    shift = len(packed) * 8 - length
+    values = [int.from_bytes(one, "big") >> shift for one in (prefix, packed)]
+    return len(prefix) == len(packed) and values[0] == values[1]
+
+
+def _table(short: int, fields: "dict[int, bytes]", key: int) -> int:
+    return _number(fields, key) or short
+
+
+def _number(fields: "dict[int, bytes]", key: int) -> int:
+    return int(struct.unpack("=I", fields[key])[0]) if len(fields.get(key, b"")) == 4 else 0

@@ -1,0 +1,47 @@
+"""What the nodes' own tables prove, before any closer look, and the cells that are left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from preflight.core.findings.addresses import Astray, addresses
+from preflight.core.findings.claims import Claims
+from preflight.core.findings.hazards import Sources
+from preflight.core.findings.model import Finding
+from preflight.core.findings.neighbours import neighbours
+from preflight.core.findings.routes import routes
+from preflight.core.groups import Group
+from preflight.core.model import Family, family_of
+from preflight.core.tables import Tables
+
+
+class Proof(NamedTuple):
+    """Every cell that is not open is in one of either."""
+
+    findings: list[Finding]
+    rest: list[Group]
+    misled: frozenset[tuple[int, str]]  # nodes, with an address of another that they may send from
+    nameless: frozenset[tuple[int, Family]]  # nodes that do not use their address of that family
+
+    def sources(self, known: Sources) -> dict[tuple[int, str], set[int]]:
+        """Those senders of tunnel packets whose address these findings do not explain."""
+        return {
+            (node, address): seen_by
+            for (node, address), seen_by in known.items()
+            if (node, address) not in self.misled
+            and (node, family_of(address)) not in self.nameless
+        }
+
+
+def prove(claims: Claims, tables: Mapping[int, Tables], astray: Astray) -> Proof:
+    """What the tables, by node, explain; the most certain comes first."""
+    addresses(claims, tables, astray)
+    routes(claims, tables)
+    neighbours(claims, tables)
+    return Proof(
+        claims.found,
+        claims.rest(),
+        frozenset((n, one.address) for n, told in tables.items() for one in told.held),
+        frozenset((n, family_of(o.address)) for n, told in tables.items() for o in told.unused),
+    )

@@ -1,0 +1,274 @@
+"""Scenarios of `test_links`: what is wrong with nodes' addresses, neighbour entries and routes."""
+
+from __future__ import annotations
+
+from faultbench import Fault, Find, Row, fw
+
+from preflight.core.findings.model import Cause
+from preflight.core.model import Family, Severity
+
+WRONG = "02:00:00:00:aa:aa"
+
+
+def _entry(where: str, of: str, device: str = "eth0", ip: str = "ip") -> Fault:
+    return Fault(
+        where,
+        f"{ip} neigh replace {of} lladdr {WRONG} dev {device} nud permanent",
+        f"{ip} neigh del {of} dev {device} 2>/dev/null || true",
+    )
+
+
+def _address(where: str, of: str, device: str, ip: str = "ip") -> Fault:
+    nodad = " nodad" if ip != "ip" else ""
+    undo = f"{ip} addr del {of} dev {device} 2>/dev/null || true"
+    return Fault(where, f"{ip} addr add {of} dev {device}{nodad}", undo)
+
+
+def _route(where: str, route: str, ip: str = "ip") -> Fault:
+    return Fault(where, f"{ip} route add {route}", f"{ip} route del {route} 2>/dev/null || true")
+
+
+def _rule(where: str, rule: str, ip: str = "ip") -> Fault:
+    return Fault(where, f"{ip} rule add {rule}", f"{ip} rule del {rule} 2>/dev/null || true")
+
+
+ADDRESSES = (
+    Row(
+        "a node has another rack's address on its loopback, beside an unrelated rule",
+        (_address("n3", "$n1/32", "lo"), Fault("n2", fw("input", "udp dport 6081 drop"))),
+        (
+            Find(
+                Cause.ADDRESS,
+                "n1 ↔ n3",
+                6,
+                (
+                    "n1's address $n1 is also configured on n3",
+                    "n3 has $n1/32 on lo",
+                ),
+                "n3",
+                mends=True,
+            ),
+            Find(Cause.RULE, "all → n2", 3, nodes="n2", mends=True),
+        ),
+    ),
+    Row(
+        "both addresses of a node, at two others",
+        (
+            _address("n3", "$n1/32", "lo"),
+            _address("n3", "$n1_6/128", "lo", "ip -6"),
+            _address("n4", "$n1/32", "lo"),
+            _address("n4", "$n1_6/128", "lo", "ip -6"),
+        ),
+        (
+            Find(
+                Cause.ADDRESS,
+                "n1 ↔ rack=b",
+                22,
+                ("also configured on rack=b",),
+                "n3 n4",
+                mends=True,
+            ),
+        ),
+        family=None,
+    ),
+)
+
+_LOSE = """
+sysctl -qw net.ipv6.conf.eth0.accept_dad=1
+ip -6 addr del $n3_6/64 dev eth0
+ip -6 addr add $n3_6/64 dev eth0
+for i in $(seq 100); do
+    ip -6 addr show dev eth0 | grep -q dadfailed && break
+    sleep 0.1
+done
+sysctl -qw net.ipv6.conf.eth0.accept_dad=0
+ip -6 addr show dev eth0 | grep -q dadfailed
+"""
+_REGAIN = "ip -6 addr del $n3_6/64 dev eth0; ip -6 addr add $n3_6/64 dev eth0 nodad"
+# Who had a wrong MAC address keeps it for a while, longer than a test wants to wait.
+FORGET = (("fw", "ip -6 neigh flush dev rack-b"), ("n4", "ip -6 neigh flush dev eth0"))
+
+LOST = (
+    Row(
+        "a node whose address a stranger had before it",
+        (
+            _address("fw", "$n3_6/128", "rack-b", "ip -6"),
+            Fault("n3", _LOSE, _REGAIN),
+        ),
+        (
+            Find(
+                Cause.ADDRESS,
+                "all ↔ n3",
+                17,
+                (
+                    "n3 does not use its own address $n3_6: another machine has it, too",
+                    "$n3_6/64 on eth0 dadfailed",
+                    "`ip -6 addr add $n3_6/64 dev eth0`",
+                ),
+                "n3",
+            ),
+        ),
+        family=None,
+    ),
+    Row(
+        "a node whose address another one had before it",
+        (
+            _address("n4", "$n3_6/64", "eth0", "ip -6"),
+            Fault("n3", _LOSE, _REGAIN),
+        ),
+        (
+            Find(
+                Cause.ADDRESS,
+                "rack=a → n3; n4 → n3; n3 → all",
+                17,
+                (
+                    "n3's address $n3_6 is also configured on n4",
+                    "n4 has $n3_6/64 on eth0",
+                    "$n3_6/64 on eth0 dadfailed",
+                ),
+                "n4",
+                mends=True,
+            ),
+        ),
+        family=None,
+    ),
+)
+
+NEIGHBOURS = (
+    Row(
+        "wrong permanent entries for a node on the link, of both families",
+        (
+            _entry("n1", "$n2"),
+            _entry("n1", "$n2_6", ip="ip -6"),
+            # What n1 then advertises to n2 goes the same wrong way.
+            Fault("n2", "ip -6 neigh flush dev eth0"),
+        ),
+        (
+            Find(
+                Cause.NEIGHBOUR,
+                "n1 ↔ n2",
+                11,
+                (
+                    f"$n2 dev eth0 lladdr {WRONG} PERMANENT",
+                    f"$n2_6 dev eth0 lladdr {WRONG} PERMANENT",
+                    "n2 has no device with that MAC address",
+                ),
+                "n1",
+                mends=True,
+            ),
+        ),
+        family=None,
+    ),
+    Row(
+        "of two nodes for each other, and a rule that drops something else",
+        (
+            _entry("n1", "$n2"),
+            _entry("n2", "$n1"),
+            Fault("n3", fw("input", "tcp dport 4240 drop")),
+        ),
+        (
+            Find(Cause.NEIGHBOUR, "n1 → n2", 3, ("n1's neighbour entry for n2",), "n1", mends=True),
+            Find(Cause.NEIGHBOUR, "n2 → n1", 3, ("n2's neighbour entry for n1",), "n2", mends=True),
+            Find(Cause.RULE, "all → n3", 3, nodes="n3", severity=Severity.RECOMMENDED, mends=True),
+        ),
+    ),
+    Row(
+        "a wrong permanent entry for the gateway",
+        (_entry("n1", "$gw_a"),),
+        (
+            Find(
+                Cause.NEIGHBOUR,
+                "n1 ↔ rack=b",
+                10,
+                (
+                    "n1's neighbour entry for its gateway $gw_a is permanent",
+                    "not the MAC address by which n2 gets through",
+                    "VRRP",
+                ),
+                "n1",
+                mends=True,
+            ),
+        ),
+    ),
+    Row(
+        "a permanent entry for a gateway behind which nobody gets through accuses nobody",
+        (_entry("n1", "$gw_a"), Fault("fw", fw("forward", 'iifname "rack-a" drop'))),
+        (Find(Cause.NETWORK, "rack=a ↔ rack=b", 20, asks=5),),
+    ),
+)
+
+ROUTES = (
+    Row(
+        "three nodes with routes that forbid, each another one",
+        (
+            _route("n1", "blackhole $n3/32"),
+            _route("n2", "prohibit $n3/32 metric 5 proto static"),
+            _route("n4", "unreachable $n1/32"),
+        ),
+        (
+            Find(
+                Cause.ROUTE,
+                "n1 ↔ n3",
+                5,
+                ("n1: its own route `blackhole $n3` throws away what it sends to n3",),
+                "n1",
+                mends=True,
+            ),
+            Find(
+                Cause.ROUTE,
+                "n2 ↔ n3",
+                5,
+                ("n2: its own route `prohibit $n3 proto static metric 5` refuses",),
+                "n2",
+                mends=True,
+            ),
+            Find(Cause.ROUTE, "n4 ↔ n1", 5, ("`unreachable $n1`",), "n4", mends=True),
+        ),
+    ),
+    Row(
+        "one prefix over IPv6 at two nodes, and another table at a third",
+        (
+            _route("n1", "blackhole fd00::/8 metric 7", "ip -6"),
+            _route("n2", "blackhole fd00::/8 metric 7", "ip -6"),
+            _route("n3", "prohibit $n2_6 table 77", "ip -6"),
+            _rule("n3", "pref 90 table 77", "ip -6"),
+        ),
+        (
+            Find(
+                Cause.ROUTE,
+                "rack=a → rack=b; n4 → rack=a; n3 → n1",
+                18,
+                ("rack=a: their own route `blackhole fd00::/8 dev lo metric 7` throws away",),
+                "n1 n2",
+                mends=True,
+            ),
+            Find(
+                Cause.ROUTE,
+                "n3 → n2",
+                3,
+                ("`prohibit $n2_6 dev lo table 77 metric 1024` refuses what it sends to n2",),
+                "n3",
+                mends=True,
+            ),
+        ),
+        family=Family.IPV6,
+    ),
+    Row(
+        "routing rules for one port, and for a destination",
+        (
+            _rule("n1", "pref 90 ipproto udp dport 6081 to $n3 blackhole"),
+            _rule("n4", "pref 91 to $n2 prohibit"),
+        ),
+        (
+            Find(
+                Cause.ROUTE,
+                "n1 → n3",
+                1,
+                ("`90: from all to $n3 ipproto udp dport 6081 blackhole`", "UDP 6081"),
+                "n1",
+                mends=True,
+            ),
+            Find(Cause.ROUTE, "n4 ↔ n2", 5, ("`91: from all to $n2 prohibit`",), "n4", mends=True),
+        ),
+    ),
+)
