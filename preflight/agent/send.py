@@ -108,7 +108,12 @@ class Sender:
         key = (cell.family, bound)
         if key not in self._sockets:
             own = self._own[cell.family] if bound else None
-            self._sockets[key] = sender(cell.family, own).sendto
+            try:
+                self._sockets[key] = sender(cell.family, own).sendto
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:
+                    raise
+                self._sockets[key] = _without_address
         return self._sockets[key]
 
     def _aim(self, cell: "Cell", flight: "Flight", full: bool) -> "Shot":
@@ -155,6 +160,11 @@ class Sender:
             else:
                 return 0
         return error.errno or errno.EIO
+
+
+def _without_address(*_: object) -> int:
+    """In place of `sendto` where the kernel does not use the node's address: IPv6, a duplicate."""
+    raise OSError(errno.EADDRNOTAVAIL, "")
 
 
 def _domain(family: int) -> int:

@@ -130,5 +130,9 @@ def sender(family: int, source: "str | None") -> socket.socket:
     sock.setsockopt(level, discover, PMTUDISC_PROBE)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     if source is not None:
-        sock.bind((source, 0))
+        try:
+            sock.bind((source, 0))
+        except OSError:
+            sock.close()
+            raise
     return sock

@@ -41,6 +41,7 @@ _ERRNO: Mapping[int, str] = {
     Errno.EACCES: "EACCES, a prohibiting route",
     Errno.EINVAL: "EINVAL, a blackhole route",
     Errno.EXDEV: "an ip rule for this protocol or port leads another way than a raw socket goes",
+    Errno.EADDRNOTAVAIL: "EADDRNOTAVAIL, the node's kernel does not use the node's own address",
     Errno.EMSGSIZE: "EMSGSIZE, larger than the device's MTU",
     Errno.ENOBUFS: "ENOBUFS, no room in a queue or in the neighbour table",
     Errno.EAGAIN: "EAGAIN, the socket's buffer is full",

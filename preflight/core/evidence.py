@@ -81,6 +81,7 @@ class Errno(IntEnum):
     EXDEV = 18  # the agent's: an `ip rule` for the protocol leads another way than a raw socket's
     EINVAL = 22
     EMSGSIZE = 90
+    EADDRNOTAVAIL = 99
     ENETUNREACH = 101
     ENOBUFS = 105
     EHOSTUNREACH = 113
