@@ -86,7 +86,8 @@ def test_a_listener_at_another_address_serves_nobody(lab4: Lab, outcomes: Outcom
 
 
 @pytest.mark.parametrize(
-    ("protocol", "probe"), [("udp dport 6081", "geneve"), ("tcp", "health"), ("icmp", "echo")]
+    ("protocol", "probe"),
+    [("udp dport 6081", "geneve"), ("udp", "geneve"), ("tcp", "health"), ("icmp", "echo")],
 )
 @pytest.mark.parametrize("ipv6", [False, True])
 def test_a_routing_rule_that_leads_elsewhere_is_not_taken_for_the_way_that_was_tried(

@@ -16,6 +16,7 @@ _FORBIDDEN = (errno.EACCES, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EINVAL)
 ELSEWHERE = errno.EXDEV  # in place of an errno: it goes, but another way than a raw socket's
 _FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_DPORT_RANGE = 22, 23, 24  # linux/fib_rules.h, Linux 4.17
 _PORTS = (6, 17)  # protocols that have some
+_USUAL = (1, 6, 17)  # the only ones that Linux can be asked for
 
 
 class Route:
@@ -38,6 +39,7 @@ class Routes:
         self._known: dict[str, Route] = {}
         self._refusals: dict[tuple[str, int, int], int] = {}
         self._by_protocol: dict[int, bool] = {}
+        self._named: dict[int, set[bytes]] = {}  # protocols that rules go by
         self._mtus: dict[int, int] = {}
         self._control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
@@ -51,7 +53,7 @@ class Routes:
     def _ask(self, family: int, address: str) -> Route:
         try:
             destination = socket.inet_pton(_domain(family), address)
-            device, gateway, source = self._netlink.route(destination)
+            device, gateway, source = self._netlink.route(destination, self._plain(family))
         except OSError:
             return Route(0, b"", b"", 0)
         return Route(device, gateway, source, self.mtu(device))
@@ -86,7 +88,18 @@ class Routes:
             except OSError:
                 rules = []
             self._by_protocol[family] = any(key in rule for rule in rules for key in wanted)
+            self._named[family] = {rule.get(_FRA_IP_PROTO, b"") for rule in rules}
         return self._by_protocol[family]
+
+    def _plain(self, family: int) -> int:
+        """A protocol that no rule goes by, for a raw socket's way; 0 where none is needed.
+
+        Linux answers who asks for none as for UDP, over IPv4 (inet_rtm_getroute).
+        """
+        if family != 4 or not self._divides(family):
+            return 0
+        free = (number for number in _USUAL if bytes([number]) not in self._named[family])
+        return next(free, 0)
 
     def mtu(self, device: int) -> int:
         """The largest IP packet that a device takes, in bytes; 0 where it does not say."""
