@@ -191,6 +191,15 @@ NEIGHBOURS = (
         ),
     ),
     Row(
+        "wrong permanent entries for the gateways of two racks, over IPv6",
+        (_entry("n1", "$gw_a_6", ip="ip -6"), _entry("n3", "$gw_b_6", ip="ip -6")),
+        (
+            Find(Cause.NEIGHBOUR, "n1 → rack=b; n4 → n1", 8, ("n1's", "$gw_a_6"), "n1", mends=True),
+            Find(Cause.NEIGHBOUR, "n3 → rack=a; n2 → n3", 8, ("n3's", "$gw_b_6"), "n3", mends=True),
+        ),
+        family=Family.IPV6,
+    ),
+    Row(
         "a permanent entry for a gateway behind which nobody gets through accuses nobody",
         (_entry("n1", "$gw_a"), Fault("fw", fw("forward", 'iifname "rack-a" drop'))),
         (Find(Cause.NETWORK, "rack=a ↔ rack=b", 20, asks=5),),
@@ -248,6 +257,21 @@ ROUTES = (
                 3,
                 ("`prohibit $n2_6 dev lo table 77 metric 1024` refuses what it sends to n2",),
                 "n3",
+                mends=True,
+            ),
+        ),
+        family=Family.IPV6,
+    ),
+    Row(
+        "a default route that leads nowhere, before the one that leads on",
+        (_route("n2", "prohibit default metric 9", "ip -6"),),
+        (
+            Find(
+                Cause.ROUTE,
+                "n2 ↔ rack=b",
+                10,
+                ("`prohibit default dev lo metric 9`", "if there is no other"),
+                "n2",
                 mends=True,
             ),
         ),

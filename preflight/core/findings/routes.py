@@ -99,5 +99,8 @@ def _tell(claims: Claims, words: str, own: list[_Own], cells: list[Cells]) -> No
         Change(nodes[node].name, "ip", (command,), (lasting("a routing daemon"),))
         for node, command in dict.fromkeys((one.node, one.way.command) for one in own)
     ]
-    told = Told(Cause.ROUTE, title, [one.node for one in own], shown, changes)
+    advice = ""
+    if words.split(" ")[1] == "default":
+        advice = f"{who} then needs a default route that leads somewhere, if there is no other."
+    told = Told(Cause.ROUTE, title, [one.node for one in own], shown, changes, advice)
     claims.tell(cells, told)
