@@ -14,6 +14,7 @@ from string import Template
 from typing import Any, NamedTuple
 
 import psutil
+import pytest
 from farlab import FAR, FarLab
 from labs import TIMEOUT_S
 from scenarios import Agents, check
@@ -155,9 +156,14 @@ def examine(
     agents: Agents | None = None,
     **options: Any,
 ) -> Snapshot:
-    """A check, after which nothing of it is on any node."""
+    """A check, after which nothing of it is on any node.
+
+    A busy machine costs it time, and nothing of what it finds out.
+    """
     chosen: dict[str, Any] = {"family": row.family, "timeout_s": 0.3, **options}
-    found = check(lab, CheckOptions(**chosen), row.among, progress, agents)
+    with pytest.MonkeyPatch.context() as patience:
+        patience.setattr("preflight.diagnose._BUDGET_S", TIMEOUT_S)
+        found = check(lab, CheckOptions(**chosen), row.among, progress, agents)
     assert left_behind(lab) == []
     return found
 
