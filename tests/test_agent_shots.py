@@ -29,7 +29,7 @@ ENDS = {
 }
 ELSEWHERE = {Family.IPV4: "203.0.113.9", Family.IPV6: "2001:db8:9::9"}
 BOTH = pytest.mark.parametrize("family", Family)
-Row = tuple[str, int, int, int, int, bool]  # form, source port, port, TTL, size, DF
+Row = tuple[Any, ...]  # form, source port, port, TTL, size, DF, and perhaps TOS
 
 
 def trial(
@@ -89,25 +89,27 @@ def dissect(data: bytes) -> Any:
     ttl=st.integers(1, 255),
     size=st.sampled_from([0, 40, 576, 1280, 1499, 1500, 9001, 65535, 70000]),
     df=st.booleans(),
+    tos=st.sampled_from([(), (0,), (184,), (255,)]),
     before=st.integers(0, 3),
 )
 def test_a_shot_is_what_scapy_makes_of_it(
     probe: Probe, family: Family, form: str, first: int, port: int, ttl: int, size: int, df: bool,
-    before: int,
+    tos: tuple[int, ...], before: int,
 ) -> None:  # fmt: skip
     port = 0 if probe is ECHO else port
-    one = trial(probe, family, [(form, first, port, ttl, size, df)] * (before + 1))
+    one = trial(probe, family, [(form, first, port, ttl, size, df, *tos)] * (before + 1))
+    marked = sum(tos)
     data = made(one, before)
     least = len(forms(probe, family)[form]["packet"]) // 2
     assert len(data) == min(max(size, least), 65535)
     packet = dissect(data)
     assert (packet.src, packet.dst) == ENDS[family]
     if family is Family.IPV4:
-        assert (packet.len, packet.ttl, packet.tos) == (len(data), ttl, 0)
+        assert (packet.len, packet.ttl, packet.tos) == (len(data), ttl, marked)
         assert str(packet.flags) == ("DF" if df else "")
         assert packet.id == one.identification(RUN_IDENT, before)
     else:
-        assert (packet.plen, packet.hlim, packet.tc) == (len(data) - 40, ttl, 0)
+        assert (packet.plen, packet.hlim, packet.tc) == (len(data) - 40, ttl, marked)
     template = one.template(form)
     if probe.protocol is not Protocol.TCP:
         at = template.token
