@@ -137,7 +137,10 @@ def _by_tables(
         text = f"a bug of preflight's own ({type(error).__name__}: {error})"
         ground.progress.note(f"the nodes' own tables were not read: {text}")
         return [], bad, ground
-    return proof.findings, proof.rest, ground._replace(sources=proof.sources(ground.sources))
+    left = ground._replace(
+        sources=proof.sources(ground.sources), astray=proof.astray(ground.astray)
+    )
+    return proof.findings, proof.rest, left
 
 
 class _Closer:

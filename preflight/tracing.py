@@ -44,6 +44,7 @@ class Tracing:
         if bad and not ground.chorus.interrupted:
             proof = ask_links(ground.chorus, matrix, ground.astray)
             proven, bad = proof.findings, proof.rest
+            ground = ground._replace(astray=proof.astray(ground.astray))
         looks: dict[int, list[Looked]] = {}
         for position, group in enumerate(bad):
             for i, cell in enumerate(cells):

@@ -52,6 +52,18 @@ ADDRESSES = (
         ),
     ),
     Row(
+        "a duplicate, and a router that drops between the racks what the duplicate spares",
+        (
+            _address("n2", "$n4/32", "lo"),
+            Fault("fw", fw("forward", "udp dport 6081 drop")),
+        ),
+        (
+            Find(Cause.ADDRESS, "n2 ↔ n4", 6, ("n4's address $n4 is also",), "n2", mends=True),
+            Find(Cause.NETWORK, "n3 → rack=a; n1 → rack=b; n4 → n1; n2 → n3", 6, asks=4),
+        ),
+        after=("rack=a ↔ rack=b: the network drops UDP 6081, after $gw_a (hop 1)",),
+    ),
+    Row(
         "both addresses of a node, at two others",
         (
             _address("n3", "$n1/32", "lo"),

@@ -236,6 +236,25 @@ def test_a_duplicate_explains_what_is_lost_between_the_two_and_no_more() -> None
     assert sum(group.cells for group in rest) == 6
 
 
+@pytest.mark.parametrize(("family", "cells"), [(V4, 6), (V6, 3)])
+def test_what_never_arrives_dies_of_a_duplicate_over_ipv4_alone(family: Family, cells: int) -> None:
+    """Over IPv6 a node takes in what bears an address of its own."""
+    address = NODES[0].address_in(family)
+    assert address is not None
+    held = NOTHING._replace(held=(Held(0, address, 64, "lo"),))
+    made = matrix({(0, 2): LOST, (2, 0): REFUSED}, families=(family,))
+    found, rest, *_ = proof(made, answers(n3=held))
+    assert (found[0].cells, sum(group.cells for group in rest)) == (cells, 6 - cells)
+
+
+def test_what_came_to_a_holder_was_not_translated() -> None:
+    told = proof(matrix(BETWEEN), answers(n3=HELD))
+    astray = {2: {(17, NODES[0].address)}, 3: {(17, NODES[1].address)}}
+    assert told.astray(astray) == {3: astray[3]}
+    here, there = (2, NODES[0].address), (3, NODES[0].address)
+    assert told.sources({here: {1}, there: {1}}) == {there: {1}}
+
+
 @pytest.mark.parametrize(("sender", "cells"), [(NODES[1].address, 9), (NODES[2].address, 6)])
 def test_what_others_lose_is_explained_where_it_came_to_the_other_holder(
     sender: str, cells: int

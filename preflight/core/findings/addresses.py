@@ -20,6 +20,7 @@ from preflight.core.model import Connection, Family, Leg, Outcome, Place, Verdic
 from preflight.core.naming import Naming
 from preflight.core.tables import Held, Tables, Unused
 from preflight.core.terms import listed
+from preflight.core.ways import lost_back, lost_there
 
 Astray = Mapping[int, set[tuple[int, str]]]  # see `core.findings.build`
 _SHOWN = 4
@@ -84,7 +85,7 @@ class _Duplicate:
         for address in self._addresses:
             family = family_of(address)
             here = sum(1 << node for node, one in self._own if one.address == address)
-            cells.append(self._claims.take(family, self._between(here)))
+            cells.append(self._claims.take(family, self._between(here, family)))
             for node, one in self._own:
                 senders = self._astray_from(node, family) if one.address == address else set()
                 if senders:
@@ -117,12 +118,10 @@ class _Duplicate:
             if unused.device:
                 yield Change(self._nodes[self._owner].name, "ip", _anew(unused), ())
 
-    def _between(self, here: int) -> Iterator[Claim]:
+    def _between(self, here: int, family: Family) -> Iterator[Claim]:
         rows = dict.fromkeys([node for node, _ in self._own], 1 << self._owner)
-        yield Claim({**rows, self._owner: here}, self._seen)
-
-    def _seen(self, outcome: Outcome) -> bool:
-        return outcome.verdict is not Verdict.UNKNOWN
+        wanted = _inside if family is Family.IPV6 else _known
+        yield Claim({**rows, self._owner: here}, wanted)
 
     def _others(self) -> Iterator[Claim]:
         every = (1 << len(self._nodes)) - 1
@@ -265,6 +264,16 @@ def _anew(one: Unused) -> tuple[str, str]:
     """How the address is taken into use again."""
     what = f"{one.address}/{one.length} dev {one.device or 'DEVICE'}"
     return f"ip -6 addr del {what}", f"ip -6 addr add {what}"
+
+
+def _known(outcome: Outcome) -> bool:
+    """All between the two: over IPv4 it dies at the latest where the sender's address is known."""
+    return outcome.verdict is not Verdict.UNKNOWN
+
+
+def _inside(outcome: Outcome) -> bool:
+    """Over IPv6 probes from the owner are taken in: what never arrives dies of something else."""
+    return _known(outcome) and not lost_there(outcome) and not lost_back(outcome)
 
 
 def _astray_there(outcome: Outcome) -> bool:

@@ -24,6 +24,11 @@ class Proof(NamedTuple):
     misled: frozenset[tuple[int, str]]  # nodes, with an address of another that they may send from
     nameless: frozenset[tuple[int, Family]]  # nodes that do not use their address of that family
 
+    def astray(self, known: Astray) -> dict[int, set[tuple[int, str]]]:
+        """Packets that came to others than they were meant for, less those that these explain."""
+        holders = {node for node, _ in self.misled}
+        return {node: came for node, came in known.items() if node not in holders}
+
     def sources(self, known: Sources) -> dict[tuple[int, str], set[int]]:
         """Those senders of tunnel packets whose address these findings do not explain."""
         return {
