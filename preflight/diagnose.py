@@ -1,6 +1,7 @@
 """The closer look: trials of one sample cell for each group of bad ones, over the same agents."""
 
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -28,11 +29,13 @@ from preflight.core.findings.samples import Sample, samples
 from preflight.core.findings.served import heard_from
 from preflight.core.findings.shapes import Shapes
 from preflight.core.findings.split import Looked
+from preflight.core.findings.translation import leaving
 from preflight.core.groups import FamilyProbe, Group, Kind, groups
 from preflight.core.matrix import Matrix
 from preflight.core.model import (
     Cause,
     Family,
+    Leg,
     Phase,
     Place,
     Probe,
@@ -122,7 +125,7 @@ def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
     hazards = [
         *from_remarks(matrix, ground.options.remarks),
         *from_risks(matrix, ground.risks(matrix), found_out),
-        *translated(matrix, ground.sources, seen_from),
+        *translated(matrix, ground.sources, seen_from, set(_told(bad, looks))),
     ]
     return numbered(found_out, hazards)
 
@@ -221,6 +224,15 @@ class _Closer:
         ]
 
 
+def _told(bad: Sequence[Group], looks: Mapping[int, Sequence[Looked]]) -> Iterator[tuple[int, str]]:
+    """Sources, with an address that is not theirs, of which findings about the path tell."""
+    for position, own in looks.items():
+        kind = bad[position].kind
+        if (kind.leg, kind.place) == (Leg.FORWARD, Place.PATH):
+            for one in leaving([look.diagnosis for look in own]):
+                yield one.node, one.address
+
+
 def _aliens(matrix: Matrix, ground: Ground) -> Iterator[tuple[tuple[int, str], Sample]]:
     """A cell for each source whose tunnel packets bear an unlisted address."""
     for (node, address), destinations in sorted(ground.sources.items())[:_ALIENS]:
@@ -252,6 +264,7 @@ class Examiner:
         self._chorus = chorus
         self._craft = craft
         self._run = run
+        self._draw = zlib.crc32(run.encode())
         self._phase = phase
         self._inert = inert
         self._ports = ports
@@ -361,12 +374,13 @@ class Examiner:
         pair = sample.source, sample.destination
         known = self._ports(sample.probe, sample.family, pair) if probe.one_way else ()
         if sample.brief:
-            few = brief_shots(probe, self._phase, inert, sample.kind, known)
+            few = brief_shots(probe, self._phase, inert, sample.kind, known, self._draw)
             return Trial(number, *pair, sample.probe, sample.family, few)
         mtu = self._mtus.get((sample.source, sample.family), 0)
         plan = shots(
-            probe, sample.family, self._phase, inert, sample.kind, known, thorough, mtu=mtu
-        )
+            probe, sample.family, self._phase, inert, sample.kind, known, thorough,
+            mtu=mtu, draw=self._draw,
+        )  # fmt: skip
         plain = [i for i, shot in enumerate(plan) if shot.purpose is Purpose.PLAIN]
         return Trial(
             number, sample.source, sample.destination, sample.probe, sample.family, plan,

@@ -62,7 +62,8 @@ Its report has `trials`, in the same order (bit i of a mask is shot i):
     resets           answered, received: mask of those that were RSTs (TCP)
     passages         left, returned, arrived, answered: [shot, device, source, source port,
                      destination, port, ttl, tos, size, don't fragment] as first seen by the tap
-    hits             [forward or reply, position in `rules`, shot or null]: a rule that ended it;
+    hits             [forward or reply, position in `rules`, shot or null]: a rule that ended it, or
+                     where that has `rewrites` made another packet of it;
                      over IPv6 also [sought, asked or seeks, position in `rules`, null]: one that
                      ended neighbour discovery, so that whoever brings the other end's packets (that
                      end on a link, else a router) asks in vain for this node, or somebody does who
@@ -72,13 +73,15 @@ Its report has `trials`, in the same order (bit i of a mask is shot i):
                      one of its shots, seen by the tap or by a socket
     route            [next hop to the other end, its device's MTU], the former empty where there is
                      no route, and the other end itself on a link
+    picked           the source address that routes pick for it, empty where not known
     neighbour_failed that next hop does not answer ARP or neighbour discovery, and what should have
                      left, shots or answers to them, has not
     mute             whoever brings the other end's packets asks for this node, and it sends nobody
                      an answer
 
 and `node`: `trace`, why rules were not or not all traced, empty where they were; `rules`, of
-`agent.ruletext`, with the path of chains that led there; `counters` {settings, idle, moved,
+`agent.ruletext`, with the path of chains that led there, `rewrites` (source or destination) and
+`becomes` (of `agent.rewriting`) where they translate; `counters` {settings, idle, moved,
 seconds}, the last being how long either took; `drops` and `idle_drops`, of `agent.drops`; `failed`,
 what of all this the node could not tell, and why.
 `pcap` are [seconds since the epoch, out or in, device, packet from its IP header], the packet in

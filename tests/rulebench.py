@@ -41,8 +41,8 @@ _SYSCTLS = (
 # What the process in the namespace runs: one JSON object a line, an answer to each.
 _WORKER = """
 import json, os, select, struct, sys, time
-from preflight.agent.firewall import commands, legacy, nfnetlink, nftrace, ruletext, tracetable
-from preflight.agent.firewall import xtables, xtmatch
+from preflight.agent.firewall import commands, legacy, nfnetlink, nftrace, rewriting, ruletext
+from preflight.agent.firewall import tracetable, xtables, xtmatch
 traces = {}
 def hits(trace, count, seconds=20):
     end, poll = time.time() + seconds, select.poll()
@@ -52,6 +52,13 @@ def hits(trace, count, seconds=20):
         trace.read()
     trace.read()
     return trace.hits()
+def culprits(trace, count, seconds=20):
+    end, poll = time.time() + seconds, select.poll()
+    poll.register(trace.fileno(), select.POLLIN)
+    while len(trace.rewrites()) < count and time.time() < end:
+        poll.poll(100)
+        trace.read()
+    return rewriting.culprits(trace.rewrites())
 out = os.fdopen(os.dup(1), "w")
 print("ready", file=out, flush=True)
 for line in sys.stdin:

@@ -176,7 +176,7 @@ def test_what_arrives_and_is_not_accepted_is_lost_inside() -> None:
     assert first[2] == {
         "family": 4, "protocol": 6, "source": "192.0.2.99", "destination": one.own, "packets": 2,
         "incoming": True, "ports": [40000, 40001], "port": 4240, "kind": None, "flags": 2,
-        "device": "eth1", "idle": 0, "doubtful": 0,
+        "device": "eth1", "idle": 0, "doubtful": 0, "rewrites": "",
     }  # fmt: skip
     assert second[:2] == ("forward", [2])
     assert (second[2]["source"], second[2]["device"]) == (one.far, "")

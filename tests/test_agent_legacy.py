@@ -184,3 +184,58 @@ def test_a_node_without_the_tool(cable: Bench) -> None:
         watched.at(moment)
     assert watched.suspects(ours()) == [[]]
     assert watched.reasons["4"] == "no iptables-legacy-save on the node"
+
+
+# --- rules that translate ------------------------------------------------------------------------
+
+TRANSLATORS = [
+    # where, the rule, what it rewrites, what that becomes
+    ("far", "-A PREROUTING -p udp --dport 6081 -j REDIRECT --to-ports 6082", "destination",
+     "port 6082"),
+    ("far", "-A PREROUTING -i eth+ -p udp -j DNAT --to-destination 10.77.0.9:7", "destination",
+     "10.77.0.9 port 7"),
+    ("near", "-A OUTPUT -d 10.77.0.2 -p udp -j DNAT --to-destination 10.77.0.9", "destination",
+     "10.77.0.9"),
+    ("near", "-A POSTROUTING -o eth0 -j MASQUERADE", "source", ""),
+    ("near", "-A POSTROUTING -p udp -j SNAT --to-source 10.77.0.5-10.77.0.9", "source", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("end", "rule", "side", "becomes"), TRANSLATORS)
+def test_the_rule_that_translates_new_flows(
+    cable: Bench, end: str, rule: str, side: str, becomes: str
+) -> None:
+    where = getattr(cable, end)
+    first = 30000 + 100 * TRANSLATORS.index((end, rule, side, becomes))
+    cable.run(where, "iptables-legacy", "-t", "nat", *rule.split())
+    cable.run(where, "iptables-legacy", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-j", "REDIRECT")
+    udp(cable, 3, source=first)  # a flow that is known already
+    watched = Watched(cable, where)
+    watched.at("before")
+    watched.at("settle")
+    for source in range(first, first + 5):
+        udp(cable, 3, source=source)
+    watched.at("after")
+    ports = list(range(first, first + 5))
+    lost = (
+        f"17, {NEAR[0]!r}, {FAR[0]!r}, 15, incoming={end == 'far'}, ports={ports}, port=6081, "
+        f"device='eth0'"
+    )
+    (found,), none = watched.suspects(f"{lost}, rewrites={side!r}", lost)
+    assert (found["rewrites"], found["becomes"], found["sure"]) == (side, becomes, True)
+    assert (found["table"], found["text"].split()[1]) == ("nat", rule.split()[1])
+    assert found["packets"] in (4, 15)  # each one, where the node throws away what it becomes
+    assert none == []  # it ended nothing
+
+
+def test_a_translator_that_did_not_move_did_nothing(cable: Bench) -> None:
+    for rule in ("PREROUTING -s 10.77.0.1 -p udp --dport 7 -j REDIRECT --to-ports 8",
+                 "PREROUTING -p udp --dport 6081 -j ACCEPT"):  # fmt: skip
+        cable.run(cable.far, "iptables-legacy", "-t", "nat", "-A", *rule.split())
+    watched = Watched(cable, cable.far)
+    watched.at("before")
+    watched.at("settle")
+    udp(cable, COUNT, source=31000)
+    watched.at("after")
+    lost = f"17, {NEAR[0]!r}, {FAR[0]!r}, 5, ports=[31000], port=6081, rewrites='destination'"
+    assert watched.suspects(lost) == [[]]

@@ -115,7 +115,7 @@ def test_a_shot_is_what_scapy_makes_of_it(
         at = template.token
         assert data[at - TAG : at + TOKEN] == RUN_TAG + one.tokens[before]
     if probe is ECHO:
-        assert (packet.payload.id, packet.payload.seq) == (RUN_IDENT, first)
+        assert (packet.payload.id, packet.payload.seq) == (RUN_IDENT + 1 + one.number, first)
     else:
         assert (packet.payload.sport, packet.payload.dport) == (first, port)
     if probe is HEALTH:

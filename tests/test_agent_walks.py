@@ -19,7 +19,8 @@ def message(table: str, chain: str, kind: int, verdict: int | None = None, **mor
         parts.append(nested(5, number(1, verdict)))
     parts.append(attribute(3, struct.pack("!Q", more.get("handle", 1))))
     if "network" in more:
-        parts += [attribute(8, more["network"]), attribute(9, b"\x10\x00\x17\xc1")]
+        ports = more.get("ports", b"\x10\x00\x17\xc1")
+        parts += [attribute(8, more["network"]), attribute(9, ports)]
     return b"".join(parts)
 
 
@@ -125,3 +126,73 @@ def test_odd_messages_do_no_harm(data: bytes) -> None:
     walks.take(INET, data)
     walks.take(77, message("t", "c", 3, 0, network=b"\x45"))
     assert walks.hits == []
+
+
+# --- what packets become -------------------------------------------------------------------------
+
+
+def udp_to(destination: str, ident: int = 5) -> bytes:
+    return header(ident)[:16] + socket.inet_aton(destination)
+
+
+def shown(walks: Walks, network: bytes, ports: bytes = b"\x10\x00\x17\xc1") -> None:
+    """The end of our own last chain."""
+    walks.take(INET, message("preflight_x", "input", 1, ACCEPT, network=network, ports=ports))
+
+
+def test_the_rule_that_had_matched_when_the_ports_are_others() -> None:
+    walks = Walks("preflight_x")
+    walks.take(INET, message(*OURS, network=header(5)))
+    walks.take(INET, message("t", "early", 3, CONTINUE, network=header(5), handle=4))
+    walks.take(INET, message("t", "early", 1, ACCEPT))
+    walks.take(INET, message("t", "nat", 3, CONTINUE, network=header(5), handle=5))
+    walks.take(INET, message("t", "nat", 3, ACCEPT, handle=6))
+    shown(walks, header(5), b"\x10\x00\x17\xc2")
+    (one,) = walks.rewrites
+    assert (one["side"], one["becomes"]) == ("destination", ["", 6082])
+    assert [rule[2:] for rule in one["rules"]] == [["nat", 6, "nat"], ["nat", 5, "nat"]]
+    assert (one["ident"], one["protocol"], one["transport"]) == (5, 17, "100017c1")
+    shown(walks, header(5), b"\x10\x00\x17\xc2")
+    assert walks.rewrites == [one]
+    assert walks.hits == []
+
+
+def test_both_ends_of_a_packet_one_after_the_other() -> None:
+    walks = Walks("preflight_x")
+    walks.take(INET, message("preflight_x", "output", 3, 1, network=header(5)))
+    walks.take(INET, message("t", "dnat", 3, ACCEPT, network=header(5), handle=6))
+    walks.take(INET, message("t", "snat", 3, ACCEPT, network=udp_to("10.0.0.9"), handle=7))
+    snatted = header(5)[:12] + socket.inet_aton("10.0.0.8") + socket.inet_aton("10.0.0.9")
+    shown(walks, snatted)
+    assert [
+        (r["side"], r["becomes"], [rule[3] for rule in r["rules"]]) for r in walks.rewrites
+    ] == [
+        ("destination", ["10.0.0.9", 0], [7, 6]),  # the later one may have been told once it had
+        ("source", ["10.0.0.8", 0], [7]),
+    ]
+
+
+def test_what_stays_as_it_is_nobody_rewrote() -> None:
+    walks = Walks("preflight_x")
+    walks.take(INET, message(*OURS, network=header(5)))
+    walks.take(INET, message("t", "nat", 3, ACCEPT, network=header(5), handle=6))
+    shown(walks, header(5))
+    assert walks.rewrites == []
+
+
+def test_what_matched_a_rule_and_was_not_seen_again() -> None:
+    walks = Walks("preflight_x")
+    walks.take(INET, message(*OURS, network=header(5)))
+    walks.take(INET, message("t", "nat", 3, ACCEPT, network=header(5), handle=6))
+    (one,) = walks.rewrites
+    assert (one["side"], one["rules"][0][3]) == ("", 6)
+    walks.take(INET, message("t", "input", 1, 0, network=header(5)))  # a policy drops it
+    assert walks.rewrites == []
+
+
+def test_another_packet_of_the_same_number_is_not_what_it_became() -> None:
+    walks = Walks("preflight_x")
+    walks.take(INET, message(*OURS, network=header(5)))
+    walks.take(INET, message("t", "nat", 3, ACCEPT, network=header(5), handle=6))
+    shown(walks, udp_to("10.0.0.9", ident=6))
+    assert [one["side"] for one in walks.rewrites] == [""]

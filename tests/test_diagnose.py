@@ -26,6 +26,7 @@ from faultbench import (
 from faultrows import GENEVE, HOPS, KERNEL, LESS, NODES, PATH
 from labs import PREFIX
 from scenarios import Agents, Silent, change
+from translationrows import TRANSLATIONS
 
 from preflight.core.findings.model import Cause
 from preflight.core.model import AgentState, Connection, Phase
@@ -34,7 +35,7 @@ from preflight.lab import Lab
 pytestmark = pytest.mark.lab
 
 
-@pytest.mark.parametrize("row", NODES + PATH + KERNEL, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", NODES + PATH + KERNEL + TRANSLATIONS, ids=lambda row: row.name)
 def test_what_is_found(lab4: Lab, row: Row) -> None:
     with injected(lab4, row.faults):
         first = examine(lab4, row)
@@ -131,6 +132,16 @@ def test_an_interruption_meanwhile_leaves_what_is_known(lab4: Lab) -> None:
     assert snapshot.interrupted
     (finding,) = snapshot.findings
     assert (finding.cause, finding.where) == (Cause.NODE_FIREWALL, "all → n3")
+
+
+@pytest.mark.parametrize("where", ["fw", "n1"])
+def test_who_translates_is_not_said_where_nobody_looked(lab4: Lab, where: str) -> None:
+    snat = fw("ip postrouting srcnat", "ip saddr $n1 udp dport 6081 snat to 198.18.200.1")
+    with injected(lab4, (Fault(where, snat),)):
+        (hazard,) = examine(lab4, DROPPED, diagnose=False).findings
+    address = filled(lab4, "$n1")
+    assert hazard.title == f"n1: tunnel packets arrive from 198.18.200.1, not from {address}"
+    assert (hazard.cause, hazard.nodes, hazard.changes) == (Cause.TRANSLATION, (), ())
 
 
 # --- two routers ---------------------------------------------------------------------------------

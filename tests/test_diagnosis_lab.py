@@ -23,7 +23,7 @@ from preflight.core.diagnosis.conclusions import (
 from preflight.core.diagnosis.content import content
 from preflight.core.diagnosis.flows import flows
 from preflight.core.diagnosis.hops import loop, path
-from preflight.core.diagnosis.rewrites import foreign_sources, rewrites
+from preflight.core.diagnosis.rewrites import leaves_as, rewrites
 from preflight.core.diagnosis.sizes import SizeSearch
 from preflight.core.diagnosis.trial import Observed
 from preflight.core.groups import Kind
@@ -158,9 +158,12 @@ def test_rewrites(deep: Deep) -> None:
     seen = look(deep, LOSSY)
     assert rewrites(seen)[:1] == (Rewrite(RewrittenField.SOURCE, source, outside),)
     assert Rewrite(RewrittenField.TOS, "0x00", "0xb8") in rewrites(seen)
-    assert foreign_sources(seen, (source,)) == ()
+    assert leaves_as(seen) is None
     deep.lab.drop_firewall(ROUTER)
     load(deep.lab, [Rule("n1", "snat", f"udp dport 6081 snat ip to {outside}")])
     seen = look(deep, LOSSY)
     assert rewrites(seen) == ()
-    assert foreign_sources(seen, (source,)) == (outside,)
+    seen.source_address = source  # as the controller knows it
+    sent = leaves_as(seen)
+    assert sent is not None
+    assert sent[1:] == (outside, source, None, False)  # nobody traced its rules

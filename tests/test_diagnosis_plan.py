@@ -1,6 +1,7 @@
 """Which shots a trial fires: enough to tell, never more than announced, and nothing that harms."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise, product
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trials import BLOCKED, LOSSY, planned
 
-from preflight.core.diagnosis.plan import MOST_SHOTS, MOST_SHOTS_THOROUGH
+from preflight.core.diagnosis.plan import MOST_SHOTS, MOST_SHOTS_THOROUGH, brief_shots
 from preflight.core.diagnosis.ports import (
     TUNNEL_PORTS,
     control_ports,
@@ -273,6 +274,37 @@ def test_sessions_are_what_the_module_says() -> None:
             assert len(fresh) <= most
     assert len({(s.source_port, s.port) for s in planned(HEALTH)}) == 11
     assert len({(s.source_port, s.port) for s in planned(thorough=True)}) <= 80
+
+
+class TestFlowsThatNobodyHasSeen:
+    """Rules that translate addresses are met by the first packet of a flow alone."""
+
+    def ports(self, kind: Kind, draw: int, probe: Probe = GENEVE) -> set[int]:
+        plan = planned(probe, kind=kind, known=KNOWN, draw=draw)
+        return {shot.source_port for shot in plan}
+
+    def test_a_blocked_cell_is_swept_by_others_in_each_run(self) -> None:
+        first, second = (self.ports(BLOCKED, draw) for draw in (7, 8))
+        assert len(second - first - {*KNOWN}) >= 8
+
+    def test_an_open_cells_are_all_its_own(self) -> None:
+        assert not self.ports(OPEN, 7) & {*KNOWN}
+        assert not self.ports(OPEN, 7) & self.ports(OPEN, 8)
+
+    def test_so_are_those_of_a_brief_look(self) -> None:
+        def used(draw: int) -> set[int]:
+            plan = brief_shots(GENEVE, Phase.BEFORE, False, BLOCKED, KNOWN, draw)
+            return {shot.source_port for shot in plan if shot.purpose is Purpose.PLAIN}
+
+        assert len(used(7)) == 2
+        assert not used(7) & {*KNOWN, *used(8)}
+
+    def test_not_beyond_the_ports_that_the_sender_has(self) -> None:
+        bound = replace(GENEVE, source_ports=(700, 60000))
+        assert self.ports(OPEN, 7, bound) <= {*KNOWN}
+
+    def test_what_some_packets_of_are_lost_is_swept_alike_in_each_run(self) -> None:
+        assert self.ports(LOSSY, 7) == self.ports(LOSSY, 8)
 
 
 def test_every_echo_has_a_sequence_number_of_its_own() -> None:

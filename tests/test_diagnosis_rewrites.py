@@ -7,8 +7,8 @@ from hypothesis import given
 from trials import DESTINATION, SOURCE, observed, passage, planned, wild_observed
 
 from preflight.core.diagnosis.conclusions import Rewrite, RewrittenField
-from preflight.core.diagnosis.rewrites import foreign_sources, rewrites
-from preflight.core.diagnosis.trial import Observed
+from preflight.core.diagnosis.rewrites import leaves_as, rewrites, shared_port
+from preflight.core.diagnosis.trial import Observed, Purpose, Rule, RuleHit, Shot
 
 OUTSIDE = "203.0.113.7"
 
@@ -75,19 +75,79 @@ class TestRewrites:
         assert rewrites(one_ended) == ()
 
 
-class TestForeignSources:
+def rule(rewrites: str = "source", sure: bool = True) -> Rule:
+    where = ("nft", "ip", "nat", "postrouting", 3, 1, False)
+    return Rule(*where, "masquerade", "", False, "postrouting", (), sure, rewrites, OUTSIDE)
+
+
+class TestLeavesAs:
+    def leaving(self, address: str = OUTSIDE, *hits: Rule, picked: str = "") -> Observed:
+        one = seen({}, {}, left={"source": address})
+        one.source_address, one.picked = SOURCE, picked
+        one.hits = [RuleHit(one.trial.source, "forward", frozenset(), hit) for hit in hits]
+        return one
+
     def test_what_the_source_itself_translates_is_none_of_the_paths_doing(self) -> None:
-        masqueraded = seen({}, {}, left={"source": OUTSIDE})
-        assert rewrites(masqueraded) == ()
-        assert foreign_sources(masqueraded, (SOURCE,)) == (OUTSIDE,)
+        one = self.leaving(OUTSIDE, rule("destination"), rule(sure=False), rule())
+        assert rewrites(one) == ()
+        found = leaves_as(one)
+        assert found is not None
+        assert (found.node, found.address, found.own) == (one.trial.source, OUTSIDE, SOURCE)
+        assert found.hit is not None
+        assert found.hit.rule == rule()
+        assert not found.picked
 
-    def test_the_nodes_own_addresses_are_not_foreign(self) -> None:
-        assert foreign_sources(seen({}), ("2001:db8::b", SOURCE)) == ()
-        other_spelling = seen({}, left={"source": "2001:db8::b"})
-        assert foreign_sources(other_spelling, ("2001:DB8:0::B",)) == ()
+    def test_what_its_routes_pick_no_rule_does(self) -> None:
+        found = leaves_as(self.leaving(OUTSIDE, rule(), picked=OUTSIDE))
+        assert found is not None
+        assert (found.hit, found.picked) == (None, True)
 
-    def test_nothing_that_left_nothing_foreign(self) -> None:
-        assert foreign_sources(observed(planned(), lambda *_: True), (SOURCE,)) == ()
+    def test_a_rule_of_another_node_is_not_its_own(self) -> None:
+        one = self.leaving()
+        one.hits = [RuleHit(one.trial.destination, "forward", frozenset(), rule())]
+        found = leaves_as(one)
+        assert found is not None
+        assert found.hit is None
+
+    def test_its_own_address_however_it_is_spelled(self) -> None:
+        one = self.leaving("2001:db8::b")
+        one.source_address = "2001:DB8:0::B"
+        assert leaves_as(one) is None
+        assert leaves_as(self.leaving(SOURCE)) is None
+
+    def test_nothing_that_left_nothing_known(self) -> None:
+        assert leaves_as(observed(planned(), lambda *_: True)) is None
+
+
+class TestSharedPort:
+    """FLOW shots to one port, of which those of one source port arrive."""
+
+    SHOTS = tuple(Shot(Purpose.FLOW, source_port=p, port=6081) for p in range(2000, 2012)) * 2
+
+    def of(self, arrives: dict[int, int], shots: tuple[Shot, ...] = SHOTS) -> int:
+        """`arrives` has for a source port the one that it arrives with."""
+        one = observed(shots, lambda _, shot: shot.source_port in arrives)
+        one.passages["arrived"] = {
+            i: passage(shot)._replace(source_port=arrives[shot.source_port])
+            for i, shot in enumerate(shots)
+            if shot.source_port in arrives
+        }
+        return shared_port(one)
+
+    def test_one_flow_of_many_arrives_and_from_another_port(self) -> None:
+        assert self.of({2003: 5000}) == 5000
+
+    def test_nothing_is_shared(self) -> None:
+        assert self.of({2003: 2003}) == 0  # it is as it left
+        assert self.of({2003: 5000, 2004: 5001}) == 0
+        assert self.of({2003: 5000, 2004: 5000}) == 0  # not one at a time
+        assert self.of({}) == 0
+        assert self.of({2003: 5000}, self.SHOTS[2:6]) == 0  # too few flows to tell
+
+    def test_nobody_watched(self) -> None:
+        one = observed(self.SHOTS, lambda *_: False)
+        one.seen["arrived"] = None
+        assert shared_port(one) == 0
 
 
 @CALM
@@ -97,4 +157,6 @@ def test_an_answer_for_anything(wild: Observed) -> None:
         assert rewrite.left != rewrite.arrived
         assert rewrite.left
         assert rewrite.arrived
-    assert SOURCE not in foreign_sources(wild, (SOURCE,))
+    assert shared_port(wild) >= 0
+    found = leaves_as(wild)
+    assert found is None or found.address != wild.source_address

@@ -159,7 +159,11 @@ def test_older_files_have_none(tmp_path: Path) -> None:
 NODES = st.integers(0, 3)
 DIAGNOSES = st.from_type(Diagnosis).flatmap(
     lambda d: st.builds(
-        lambda nodes, node, mute: d._replace(
+        lambda nodes, node, mute, own: d._replace(
+            leaves_as=d.leaves_as
+            and d.leaves_as._replace(
+                node=own, hit=d.leaves_as.hit and d.leaves_as.hit._replace(node=own)
+            ),
             hits=tuple(h._replace(node=n) for h, n in zip(d.hits, nodes, strict=True)),
             kernel_node=node,
             mute_node=mute,
@@ -167,6 +171,7 @@ DIAGNOSES = st.from_type(Diagnosis).flatmap(
         st.lists(NODES, min_size=len(d.hits), max_size=len(d.hits)),
         st.none() | NODES,
         st.none() | NODES,
+        NODES,
     )
 )
 

@@ -37,9 +37,10 @@ def planned(
     inert: bool = False,
     known: Sequence[int] = (),
     thorough: bool = False,
+    draw: int = 0,
 ) -> tuple[Shot, ...]:
     """What the plan fires."""
-    return plan(probe, family, phase, inert, kind, known, thorough)
+    return plan(probe, family, phase, inert, kind, known, thorough, draw=draw)
 
 
 def trial(shots: Sequence[Shot], family: Family = Family.IPV4) -> Trial:

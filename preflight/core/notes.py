@@ -28,7 +28,7 @@ def notes(
         out.append(
             f"{scope.nodes[node].name} got {count} {packets} of this run that were meant for "
             f"another node, such as {example}: something translates destinations, on the path or "
-            "at the sender, or this node has the other's address, too"
+            "at a node, or this node has the other's address, too"
         )
     if slow:
         pairs = ", ".join(

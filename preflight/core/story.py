@@ -9,7 +9,7 @@ from typing import NamedTuple
 from preflight.core.diagnosis.conclusions import Path as Way
 from preflight.core.diagnosis.discovery import culprits
 from preflight.core.findings.model import Block, Finding
-from preflight.core.findings.titles import rule_in_words
+from preflight.core.findings.titles import goes_to, rule_in_words
 from preflight.core.groups import FamilyProbe, Kind
 from preflight.core.matrix import Matrix
 from preflight.core.model import (
@@ -151,7 +151,10 @@ def accusations(finding: Finding) -> Iterator[Accusation]:
         return
     for hit in diagnosis.hits:
         if hit.rule.sure:
-            yield Accusation(hit.node, hit.leg, rule_in_words(hit.rule), hit.of_discovery)
+            words = rule_in_words(hit.rule)
+            if hit.rule.rewrites:
+                words = f"sent {goes_to(hit.rule, {})} by {words}"
+            yield Accusation(hit.node, hit.leg, words, hit.of_discovery)
     if diagnosis.kernel is not None and diagnosis.kernel_node is not None:
         yield Accusation(diagnosis.kernel_node, None, diagnosis.kernel.title, False)
 
@@ -221,7 +224,7 @@ class _Steps:
             text = f"router {router.address} answers at TTL {router.ttl}"
             yield Step(leg, Place.PATH, "", None, Mark.PASSED, text)
         if self._lost == f"path-{leg}":
-            text = "; ".join([_loss(self._outcome, way), *self._unfound()])
+            text = "; ".join([_loss(self._outcome, way), *self._led_away(), *self._unfound()])
             yield Step(leg, Place.PATH, "", None, Mark.LOST, text)
         elif way is None or not way.routers:
             text = "one link, no router" if way is not None and way.on_link else ""
@@ -255,6 +258,13 @@ class _Steps:
             for accusation in accusations(finding):
                 if accusation.node == node and accusation.leg in (None, point.leg):
                     yield accusation.words
+
+    def _led_away(self) -> Iterator[str]:
+        """What the source itself made of it before it left."""
+        for finding in self._findings:
+            for hit in finding.diagnosis.hits if finding.diagnosis is not None else ():
+                if hit.node == self._pair[0] and hit.rule.sure and hit.rule.rewrites:
+                    yield f"the source sent it {goes_to(hit.rule, {})}: {rule_in_words(hit.rule)}"
 
     def _unfound(self) -> Iterator[str]:
         """What keeps one of the two from being found by its neighbours, or from finding them."""

@@ -83,9 +83,11 @@ def _culprit(
     """What was found to be to blame; `kind` says what that is. None where it is not known."""
     if diagnosis is None or measured is None:
         return None
-    if cause is Cause.RULE:
+    if cause in (Cause.RULE, Cause.TRANSLATION):
         sure = (hit for hit in measured["hits"] if hit["rule"]["sure"])
-        return next((_rule(hit) for hit in sure), None)
+        found = next((_rule(hit) for hit in sure), None)
+        if found is not None or cause is Cause.RULE:
+            return found
     if cause is Cause.KERNEL and diagnosis.kernel is not None:
         return {"kind": "kernel", "node": measured["kernel_node"], **measured["kernel"]}
     if cause is Cause.SIZE and diagnosis.size is not None:

@@ -64,6 +64,7 @@ _DEEP = (
     "preflight.agent.firewall.nftrules",
     "preflight.agent.firewall.nftwords",
     "preflight.agent.firewall.ruletext",
+    "preflight.agent.firewall.rewriting",
     "preflight.agent.firewall.legacy",
     "preflight.agent.kernel.kallsyms",
     "preflight.agent.kernel.tracefs",

@@ -132,11 +132,13 @@ class Rules(Piece):
         self._trace.read()
 
     def tell(self, node: "dict[str, Any]") -> None:
+        from preflight.agent.firewall.rewriting import culprits, words
         from preflight.agent.firewall.ruletext import describe
 
         trace = self._trace
         self.close()  # what was heard stays; the node's tools need not be waited for with it on
-        hits = trace.hits()
+        rewritten = culprits(trace.rewrites())
+        hits = [*trace.hits(), *rewritten]
         rules = describe(hits, _TOOLS_S)
         first = len(node["rules"])
         places = {_key(rule): first + i for i, rule in enumerate(rules)}
@@ -145,6 +147,11 @@ class Rules(Piece):
             if place is not None:
                 self.hits.append((place, hit))
                 rules[place - first].setdefault("path", hit["path"])
+        for rule in rules:
+            became = [hit for hit in rewritten if _key(hit) == _key(rule)]
+            if became:
+                rule["rewrites"] = became[0]["rewrites"]
+                rule["becomes"] = words((hit["becomes"][0], hit["becomes"][1]) for hit in became)
         node["rules"] += rules
         if trace.untraced:
             raise MissingError("; ".join(sorted(set(trace.untraced.values()))))

@@ -8,7 +8,7 @@ import _socket as socket
 from time import monotonic
 
 from preflight.agent.deep.inside import Counted, Counters, Inside, KernelDrops, Rules
-from preflight.agent.deep.losses import losses
+from preflight.agent.deep.losses import losses, translations
 from preflight.agent.deep.marks import marks
 from preflight.agent.deep.neighbours import ENDING, OURS, TURNING, Discovery, known, undisputed
 from preflight.agent.deep.shooter import Shooter
@@ -277,6 +277,9 @@ class Deep:
         self._read_sockets()
         watched = [set(self._watched(trial)) - set(self._unseen(trial)) for trial in self._trials]
         found = losses(self._trials, self._seen.records, watched)
+        ways = (self._way(trial).source for trial in self._trials)
+        picked = [text(source) if source else "" for source in ways]
+        found += translations(self._trials, self._seen.records, watched, picked)
         return found + self._discovery.losses(self._silent)
 
     def _part(self, trial: Trial, record: "Record") -> "dict[str, Any]":
@@ -322,6 +325,7 @@ class Deep:
         watched = self._tap is not None and (trial.role == SOURCE or trial.two_way)
         return {
             "route": [text(way.gateway) if way.device else "", way.mtu],
+            "picked": text(way.source) if way.source else "",
             "neighbour_failed": watched
             and bool(stuck)
             and (way.device, way.gateway) in self._silent,

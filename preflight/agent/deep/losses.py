@@ -4,7 +4,7 @@ out at the other. Pure.
 
 import errno
 
-from preflight.agent.deep.shots import DESTINATION
+from preflight.agent.deep.shots import DESTINATION, packed
 from preflight.agent.deep.sightings import FORWARD, REPLY
 from preflight.agent.firewall.xtmatch import Lost
 from preflight.agent.packets import ICMP, ICMPV6, TCP
@@ -66,6 +66,56 @@ def losses(
                 for shots in by_port.values()
             ]
     return out
+
+
+def translations(
+    trials: "list[Trial]",
+    records: "list[Record]",
+    watched: "list[set[str]]",
+    picked: "list[str]",
+) -> "list[Loss]":
+    """Shots that this node's own rules made something else of, as taps show them, or that may have
+    been led away inside it. `picked` are the source addresses that routes give each trial's.
+    """
+    out: list[Loss] = []
+    for position, (trial, record) in enumerate(zip(trials, records)):
+        found: dict[tuple[str, int], list[int]] = {}
+        for shot, wanted in enumerate(trial.shots):
+            for side in _became(trial, record, shot, watched[position], picked[position]):
+                found.setdefault((side, wanted.port), []).append(shot)
+        for (side, _), shots in found.items():
+            lost = _lost(trial, record, FORWARD, shots)
+            lost.rewrites = side
+            if side == "source" and picked[position] and not trial.two_way:
+                lost.source = picked[position]
+            out.append(Loss([position], FORWARD, shots, lost))
+    return out
+
+
+def _became(
+    trial: "Trial", record: "Record", shot: int, watched: "set[str]", picked: str
+) -> "list[str]":
+    def seen(vantage: str) -> bool:
+        return bool(record.masks.get(vantage, 0) >> shot & 1)
+
+    if trial.role == DESTINATION:
+        lost = watched >= {"arrived", "accepted"} and seen("arrived") and not seen("accepted")
+        return ["destination"] if lost else []
+    row = record.passages.get("left", {}).get(shot)
+    if row is None:
+        return ["destination"] if "left" in watched and seen("sent") and not seen("left") else []
+    port = trial.shots[shot].port
+    out = []
+    if _differ(row[3], trial.far) or (row[4] != port and trial.protocol not in (ICMP, ICMPV6)):
+        out.append("destination")
+    if _differ(row[1], picked if picked and not trial.two_way else trial.own):
+        out.append("source")
+    return out
+
+
+def _differ(one: object, other: str) -> bool:
+    family = 6 if ":" in other else 4
+    return packed(family, str(one)) != packed(family, other)
 
 
 def _lost(trial: "Trial", record: "Record", leg: str, shots: "list[int]") -> Lost:

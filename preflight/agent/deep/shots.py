@@ -122,7 +122,9 @@ def build(
     if protocol != TCP:
         packet[template.token - TAG : template.token] = tag
     if protocol in _REQUESTS:
-        struct.pack_into("!HH", packet, l4 + 4, ident, wanted.source_port)
+        # One of its own for each trial: rules that translate addresses see a flow's first packet.
+        own = (ident + 1 + trial.number) & 0xFFFF
+        struct.pack_into("!HH", packet, l4 + 4, own, wanted.source_port)
     else:
         struct.pack_into("!HH", packet, l4, wanted.source_port, wanted.port)
     if protocol == UDP:
@@ -303,7 +305,7 @@ class Book:
         self, number: int, source: bytes, destination: bytes, header: bytes
     ) -> "list[Place]":
         """The UDP shots that a packet may be of which the UDP header is known, and the IPv4
-        identification (`number`): one, where it is one of ours and nobody has translated it.
+        identification (`number`): one, where it is one of ours and nobody has made much else of it.
         """
         family = family_of(source)
         ports = _two(header, 0), _two(header, 2)
@@ -313,6 +315,9 @@ class Book:
             same_far = far == (destination if trial.role == SOURCE else source)
             if (self._number(place) == number) if family == 4 else same_far:
                 places.append(place)
+        if not places and family == 4:  # of those whose ports were rewritten on the way
+            known = self._numbers.get((UDP, number), [])
+            places = [p for p in known if self.shot(p).port in ports or source == self._far[p[0]]]
         return places
 
 

@@ -23,6 +23,7 @@ _AT_TAP = {
 _AT_SOCKET = {FORWARD: "accepted", REPLY: "received"}
 _SAVED, _SAVED_BYTES = 2000, 256
 _MOST_ERRORS = 4096
+_ROW_PORT = 4  # where a passage has the destination port
 
 
 class Record:
@@ -66,8 +67,16 @@ class Sightings:
             leg, token, reset = told
             far = packed(family, sender)
             place = self._place(leg, False, protocol, body, token, far, None)
-            if place is not None:
+            if place is not None and not (leg == FORWARD and self._diverted(place, protocol, body)):
                 self._note(_AT_SOCKET[leg], place, reset)
+
+    def _diverted(self, place: "Place", protocol: int, body: bytes) -> bool:
+        """Whether this node's own rules have led it to another port than it came for."""
+        if protocol not in (TCP, UDP):
+            return False
+        arrived = self.records[place[0]].passages.get("arrived", {}).get(place[1])
+        port = self.book.shot(place).port if arrived is None else arrived[_ROW_PORT]
+        return port != body[2] << 8 | body[3]
 
     def at_tap(self, data: bytes, outgoing: bool, device: str, seconds: float) -> None:
         """A packet on one of the devices that count, from its IP header on."""

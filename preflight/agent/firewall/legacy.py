@@ -23,6 +23,15 @@ _ENDS = ("DROP", "REJECT", "TARPIT", "CHAOS", "DELUDE", "STEAL")
 _QUEUES = ("NFQUEUE", "QUEUE")  # whoever reads the queue decides
 _CHAINS = {True: ("PREROUTING", "INPUT"), False: ("OUTPUT", "POSTROUTING")}  # by Lost.incoming
 _PRIORITIES = {"raw": -300, "mangle": -150, "nat": -100, "filter": 0, "security": 50}
+# Which targets rewrite what, in which chain of the nat table (by Lost.incoming).
+_TRANSLATORS = {
+    "destination": ("DNAT", "REDIRECT", "NETMAP"), "source": ("SNAT", "MASQUERADE", "NETMAP"),
+}  # fmt: skip
+_AT = {
+    ("destination", True): ("PREROUTING",), ("destination", False): ("OUTPUT",),
+    ("source", False): ("POSTROUTING",),
+}  # fmt: skip
+_LEAST = 4  # at least one flow in so many was not known
 _LONGEST, _MOST = 2000, 16
 
 
@@ -157,11 +166,13 @@ def suspects(
     for one in lost:
         found = []
         for name, movement in moved.items():
+            if one.rewrites and name != "nat":
+                continue
             for rule, base in _reached(movement, one):
                 known = _known(rule, one.incoming, lost)
                 if one.packets and _ended(movement, rule, one, known):
                     exact = _explained(movement, rule, lost, known)
-                    found.append((_told(family, name, movement, rule, base), exact))
+                    found.append((_told(family, name, movement, rule, base, one), exact))
         for told, exact in found:
             told["sure"] = exact and len(found) == 1 and told["verdict"] != "queue"
         out.append([told for told, _ in found[:_MOST]])
@@ -175,13 +186,14 @@ def _reached(movement: _Movement, lost: Lost) -> "list[tuple[Rule, str]]":
     """
     table = movement.table
     out = []
-    for base in _CHAINS[lost.incoming]:
+    ways = _AT.get((lost.rewrites, lost.incoming), ()) if lost.rewrites else _CHAINS[lost.incoming]
+    for base in ways:
         if base not in table.policies:
             continue
         known, waiting = {base}, [base]
         while waiting:
             for rule in table.chains.get(waiting.pop(), []):
-                if movement.of(rule) < lost.packets or not can_match(rule.words, lost):
+                if movement.of(rule) < _least(lost) or not can_match(rule.words, lost):
                     continue
                 out.append((rule, base))
                 if rule.target in table.chains and rule.target not in known:
@@ -197,20 +209,31 @@ def _known(rule: Rule, incoming: bool, lost: "Sequence[Lost]") -> int:
     return sum(one.idle for one in alike if can_match(rule.words[2:], one))
 
 
+def _least(lost: Lost) -> int:
+    """By how much a counter moves at least that all of them meet."""
+    return (lost.flows + _LEAST - 1) // _LEAST if lost.rewrites else lost.packets
+
+
 def _ended(movement: _Movement, rule: Rule, lost: Lost, known: int) -> bool:
-    if rule.target not in _ENDS + _QUEUES:
+    """Whether it may have ended them, or made of them what they became."""
+    if rule.target not in (_TRANSLATORS[lost.rewrites] if lost.rewrites else _ENDS + _QUEUES):
         return False
     moved = movement.of(rule)
-    return moved >= lost.packets and moved > movement.noise(rule, known)
+    return moved >= _least(lost) and moved > movement.noise(rule, known)
 
 
 def _explained(movement: _Movement, rule: Rule, lost: "Sequence[Lost]", known: int) -> bool:
     """Did it move by no more than what we lost there and others usually send?"""
-    ours = sum(one.packets + one.doubtful for one in lost if can_match(rule.words[2:], one))
+    # A flow whose packets are thrown away is a new one with each of them.
+    translates = rule.target not in _ENDS + _QUEUES
+    alike = [one for one in lost if can_match(rule.words[2:], one)]
+    ours = sum(one.packets + one.doubtful for one in alike if bool(one.rewrites) is translates)
     return movement.of(rule) <= ours + movement.noise(rule, known)
 
 
-def _told(family: int, name: str, movement: _Movement, rule: Rule, base: str) -> "dict[str, Any]":
+def _told(
+    family: int, name: str, movement: _Movement, rule: Rule, base: str, lost: Lost
+) -> "dict[str, Any]":
     policy = movement.table.policies[base].target
     return {
         "family": _FAMILY[family],
@@ -231,9 +254,28 @@ def _told(family: int, name: str, movement: _Movement, rule: Rule, base: str) ->
             "policy": policy.lower(),
         },
         "rejects": rule.target == "REJECT",
+        "rewrites": lost.rewrites,
+        "becomes": _becomes(rule) if lost.rewrites else "",
         "chain_rules": len(movement.table.chains.get(rule.chain, [])),
         "set_by": [],
     }
+
+
+def _becomes(rule: Rule) -> str:
+    """What a rule that translates makes of a packet, as `rewriting.words` has it; "" where it does
+    not say so, or says several.
+    """
+    ports = option(rule.words, "--to-ports")
+    if ports.isdigit():
+        return "port %s" % ports
+    to = option(rule.words, "--to-destination", "--to-source")
+    v6, _, after = to[1:].partition("]") if to.startswith("[") else ("", "", "")
+    address, _, port = (v6, "", after[1:]) if v6 else to.partition(":")
+    if ":" in to and not v6 and to.count(":") > 1:
+        address, port = to, ""
+    if "-" in to or "/" in to:
+        return ""
+    return " ".join(filter(None, (address, "port %s" % port if port else "")))
 
 
 def _turn(movement: _Movement, base: str) -> int:

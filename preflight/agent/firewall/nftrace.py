@@ -113,6 +113,13 @@ class RuleTrace:
         """
         return self._walks.hits
 
+    def rewrites(self) -> "list[dict[str, Any]]":
+        """Each packet of ours that became something else, or, unless messages were lost, that was
+        not seen again; the headers are as first seen. See `walks.rewriting`.
+        """
+        found = self._walks.rewrites
+        return [one for one in found if one["side"]] if self.lost else found
+
     def close(self) -> None:
         """Delete the tables. Nothing is heard afterwards; what was stays."""
         if self._tables is not None:

@@ -39,10 +39,13 @@ if TYPE_CHECKING:
     Mark = tuple[int, int, Sequence[tuple[str, int, bytes]]]
 
 _FIRST = -0x7FFFFFFF  # before everybody else's; the very lowest is the kernel's own
+_LAST = 0x7FFFFFFE  # after everybody else's
 _WIDTH = 16  # bytes that one register holds
 _NFPROTO = {4: b"\x02", 6: b"\x0a"}
 _ETHERTYPE = {4: b"\x08\x00", 6: b"\x86\xdd"}
 _HOOKS = {"prerouting": 0, "output": 3}  # the same numbers for inet, ip, ip6 and bridge
+# Where a traced packet shows what it has become: their ends are told, too.
+_ENDS = {"input": 1, "postrouting": 4}
 _INGRESS = 0
 _IP = {"ip": 4, "ip6": 6}
 _IFLA_LINKINFO, _IFLA_INFO_KIND = 18, 1
@@ -85,10 +88,12 @@ def _chain(
 
 
 def whole_table(family: str, table: str, flags: int, marks: "Sequence[Mark]") -> "list[Change]":
-    """A table that traces what comes in and what leaves."""
+    """A table that traces what comes in and what leaves, and shows it again at its end."""
     out = [new_table(family, table, flags)]
     for chain, hook in _HOOKS.items():
         out += _chain(family, table, chain, hook, marks)
+    for chain, hook in _ENDS.items() if family != "bridge" else ():
+        out.append(new_chain(family, table, chain, hook, _LAST))
     return out
 
 

@@ -21,6 +21,8 @@ class Lost:
     destination's; `kind` the ICMP type; `flags` those of TCP; None is for any. `incoming` is from
     the device into the node, else it is the way out. `packets` is how many, `idle` how many went
     the same way before any of ours left, `doubtful` how many more while counters were read.
+    `rewrites` is source or destination where they did not end but became something else, or may
+    have: of each flow a rule counts the first packet then, and none that was known already.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class Lost:
         device: str = "",
         idle: int = 0,
         doubtful: int = 0,
+        rewrites: str = "",
     ) -> None:
+        self.rewrites = rewrites
         self.idle = idle
         self.doubtful = doubtful
         self.family = 6 if ":" in destination else 4
@@ -51,6 +55,11 @@ class Lost:
         self.kind = kind
         self.flags = flags
         self.device = device
+
+    @property
+    def flows(self) -> int:
+        """How many there are at most."""
+        return min(self.packets, len(self.ports)) if self.ports else 1
 
 
 def can_match(words: "Sequence[str]", lost: Lost) -> bool:

@@ -19,8 +19,8 @@ from preflight.core.diagnosis.discovery import ended, mute, stuck_back, unfound
 from preflight.core.diagnosis.flows import flows
 from preflight.core.diagnosis.hops import path, path_back
 from preflight.core.diagnosis.kernel import KernelReason, explain
-from preflight.core.diagnosis.rewrites import readdressed, rewrites
-from preflight.core.diagnosis.trial import Observed, Purpose, RuleHit
+from preflight.core.diagnosis.rewrites import leaves_as, readdressed, rewrites, shared_port
+from preflight.core.diagnosis.trial import SOURCE, Observed, Purpose, RuleHit
 from preflight.core.groups import Kind
 from preflight.core.model import Family, Leg, Phase, Place, Probe
 
@@ -55,11 +55,14 @@ def conclude(
     hits += tuple(_discovery(observed, kind, hits, on_link=on_link))
     kernel, kernel_node = (None, None) if hits else _kernel(observed, probe, kind)
     kernel_node = None if kernel is None else kernel_node
+    elsewhere = readdressed(observed)
+    # The way that it takes is another pair's then.
+    another = bool(elsewhere) or any(hit.rule.rewrites == SOURCE for hit in hits)
     return Diagnosis(
         hits=hits,
         kernel=kernel,
         kernel_node=kernel_node,
-        path=_way(observed, kind, on_link),
+        path=None if another else _way(observed, kind, on_link),
         flows=flows(observed) if probe.one_way else None,
         content=_content(observed, probe, phase, lengths, marking),
         size=size,
@@ -70,7 +73,9 @@ def conclude(
         stuck_back=stuck_back(observed, kind),
         mute_node=None if sure else mute(observed, kind, on_link=on_link),
         notes=tuple(_notes(observed, kind, hits)),
-        readdressed=readdressed(observed),
+        readdressed=elsewhere,
+        leaves_as=leaves_as(observed),
+        shared_port=shared_port(observed) if probe.one_way else 0,
     )
 
 
@@ -128,15 +133,39 @@ def _hits(observed: Observed, kind: Kind) -> Iterator[RuleHit]:
     probed = sum(observed.mask(purpose) for purpose in (*_AS_PROBED, Purpose.SIZE))
     seen = observed.seen.get("accepted" if kind.leg is Leg.FORWARD else "received")
     lost = probed & ~(seen or 0)
+    # Of a flow the first packet meets rules that translate, whatever it is to find out.
+    flows = lost | (_to_the_port(observed) & ~(seen or 0))
     node = {
         Place.SOURCE: observed.trial.source,
         Place.DESTINATION: observed.trial.destination,
     }.get(kind.place) if kind.place else None  # fmt: skip
     for hit in observed.hits:
-        if hit.leg != kind.leg or (node is not None and hit.node != node):
+        if hit.rule.rewrites and not _astray(hit, observed, kind):
             continue
-        if not hit.shots or any(lost >> shot & 1 for shot in hit.shots):
+        leg = Leg.FORWARD if hit.rule.rewrites else kind.leg
+        if hit.leg != leg or (node is not None and hit.node != node):
+            continue
+        mask = flows if hit.rule.rewrites else lost
+        if not hit.shots or any(mask >> shot & 1 for shot in hit.shots):
             yield hit
+
+
+def _to_the_port(observed: Observed) -> int:
+    """The shots with rising TTL that go where the probe itself goes."""
+    shots = observed.trial.shots
+    ports = {shot.port for shot in shots if shot.purpose is Purpose.PLAIN}
+    hops = observed.mask(Purpose.HOP)
+    return sum(1 << i for i, shot in enumerate(shots) if shot.port in ports) & hops
+
+
+def _astray(hit: RuleHit, observed: Observed, kind: Kind) -> bool:
+    """Whether what a rule translates can be what is lost: probes go where their destination is, and
+    answers to where they seem to come from.
+    """
+    if hit.rule.rewrites != SOURCE:
+        return kind.leg is Leg.FORWARD
+    answers = kind.leg is Leg.REPLY and kind.place is Place.PATH
+    return answers and hit.node == observed.trial.source and leaves_as(observed) is not None
 
 
 def _discovery(

@@ -148,6 +148,16 @@ class Rewrite(NamedTuple):
     arrived: str
 
 
+class LeavesAs(NamedTuple):
+    """What shots bear as their source address when they leave: not that of the inventory."""
+
+    node: int
+    address: str
+    own: str  # of the inventory
+    hit: RuleHit | None  # the node's own rule that does it
+    picked: bool  # its routes pick that address
+
+
 class Diagnosis(NamedTuple):
     """All that is known of one sample cell beyond its verdict."""
 
@@ -166,3 +176,5 @@ class Diagnosis(NamedTuple):
     lengths: Lengths | None = None
     marking: Marking | None = None
     readdressed: str = ""  # where shots left for, when that is not where they were sent to
+    leaves_as: LeavesAs | None = None
+    shared_port: int = 0  # the source port that the path gives all flows, of which one gets through

@@ -3,8 +3,9 @@
 What a firewall has to remember of it, in sessions of one or a few packets:
 
 - PLAIN, HOP, CONTENT and SIZE: over UDP none that it does not know already, where the source ports
-  of the looks are given, as they go in those very flows; else 10. Over TCP 6: a SYN has a port of
-  its own, but the rising TTL is one flow. ICMP: the looks' identifier.
+  of the looks are given, as they go in those very flows; else 10. Of an open cell 10 all the same,
+  of a brief look 2. Over TCP 6: a SYN has a port of its own, but the rising TTL is one flow. ICMP:
+  one.
 - CONTROL: 6 over UDP, 5 over TCP.
 - FLOW: one for each source port that the looks did not use, so at most 24 for a blocked cell, 36
   for a lossy one, 64 where asked to be thorough.
@@ -74,11 +75,16 @@ def shots(
     `inert`: the destination may have a tunnel device on the probe's port. Then, and after the
     installation, nothing goes to it but what its kernel throws away. `kind` is what the cell says,
     `known_ports` are the UDP source ports of its looks. `thorough` asks all about a cell of any
-    kind. `draw`: another number for each trial of a pair, because some firewalls drop a SYN in the
-    flow of an earlier one.
+    kind. `draw`: another number for each run, because some firewalls drop a SYN in the flow of an
+    earlier one, and what translates addresses looks at the first packet of a flow alone.
     """
     harmless = probe.kind in _TUNNELS and (inert or phase is Phase.AFTER)
-    aim = _Aim(probe, Form.HARMLESS if harmless else Form.PLAIN, known_ports, draw)
+    known = known_ports
+    if kind.verdict is Verdict.OPEN and not thorough:
+        known = _unknown(probe, known_ports, draw)
+    if kind.verdict is Verdict.LOSSY:
+        draw = 0  # what a loss looks like must not change with every run
+    aim = _Aim(probe, Form.HARMLESS if harmless else Form.PLAIN, known, draw)
     hops: list[Shot] = []
     if thorough or _ends_on_the_path(kind):
         hops = list(aim.hops(_HOPS_THOROUGH if thorough else _HOPS))
@@ -107,12 +113,25 @@ def _numbered(probe: Probe, ordered: Sequence[Shot]) -> tuple[Shot, ...]:
     return tuple(shot._replace(source_port=i) for i, shot in enumerate(ordered, 1))
 
 
+def _unknown(probe: Probe, known_ports: Sequence[int], draw: int) -> Sequence[int]:
+    """Source ports of flows that nobody has seen yet, so that a rule that translates shows."""
+    if probe.protocol is not Protocol.UDP or probe.source_ports is not None:
+        return known_ports
+    return usual_ports(probe.port or 0, _PLAIN[Protocol.UDP] + 1, draw)[1:]
+
+
 def brief_shots(
-    probe: Probe, phase: Phase, inert: bool, kind: Kind, known_ports: Sequence[int]
+    probe: Probe,
+    phase: Phase,
+    inert: bool,
+    kind: Kind,
+    known_ports: Sequence[int],
+    draw: int = 0,
 ) -> tuple[Shot, ...]:
     """The shots of a look that only asks who ends the probe: two, and rising TTL where it ends
-    between the nodes.
+    between the nodes. `known_ports` and `draw` are as for `shots`.
     """
+    known_ports = _unknown(probe, known_ports, draw)
     harmless = probe.kind in _TUNNELS and (inert or phase is Phase.AFTER)
     aim = _Aim(probe, Form.HARMLESS if harmless else Form.PLAIN, known_ports, 0)
     ordered = list(islice(aim.plain(), _BRIEF))
@@ -173,9 +192,10 @@ class _Aim:
         self._varies = probe.kind in _TUNNELS
         self._port = probe.port or 0
         self._form = form
+        self._draw = draw
         count = _PLAIN[probe.protocol]
         if probe.protocol is Protocol.UDP:
-            known = list(dict.fromkeys(known_ports))[:count] or usual_ports(self._port, count)
+            known = list(dict.fromkeys(known_ports))[:count] or usual_ports(self._port, count, draw)
             self._origins = known
             self._traced = known[1 % len(known)]  # the first is a privileged one
         elif probe.protocol is Protocol.TCP:
@@ -238,7 +258,7 @@ class _Aim:
     def flows(self, sweep: _Sweep, known_ports: Sequence[int]) -> Iterator[Shot]:
         """Every source port once in each round, in another order each time."""
         known = [*self._origins, *known_ports]
-        ports = sweep_ports(self._port, sweep.ports, known)
+        ports = sweep_ports(self._port, sweep.ports, known, self._draw)
         for turn in range(sweep.rounds):
             for port in shuffled(ports, turn):
                 yield self._shot(Purpose.FLOW, port)

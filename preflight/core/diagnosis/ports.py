@@ -19,23 +19,24 @@ _MISSING = 12  # residues at most that the fixed ports leave out
 _MASK = (1 << 64) - 1
 
 
-def usual_ports(port: int, count: int) -> list[int]:
+def usual_ports(port: int, count: int, draw: int = 0) -> list[int]:
     """Ordinary source ports for probes to `port`: a privileged one, the rest from all over."""
-    return [_LOW[3], *_spread(count - 1, {*_LOW, *_FIRST_HIGH, port})]
+    return [_LOW[3], *_spread(count - 1, {*_LOW, *_FIRST_HIGH, port}, draw)]
 
 
-def sweep_ports(port: int, count: int, known: Sequence[int]) -> list[int]:
+def sweep_ports(port: int, count: int, known: Sequence[int], draw: int = 0) -> list[int]:
     """`count` source ports to tell flows apart by, 24 or more.
 
     Those at both sides of 1024, `port` itself (a stateful firewall takes that for a reply), as many
     of `known` as there is room for, because a dead flow has no other name than its ports, and
-    others from all over the range. Every residue modulo 16 is among them.
+    others from all over the range, of which another `draw` gives others. Every residue modulo 16 is
+    among them.
     """
     low = _LOW if count > 24 else _LOW[:4]
     chosen = list(dict.fromkeys((*low, *_FIRST_HIGH, port)))
     room = count - len(chosen) - _MISSING
     chosen += [p for p in dict.fromkeys(known) if p not in chosen][:room]
-    return [*chosen, *_spread(count - len(chosen), set(chosen))]
+    return [*chosen, *_spread(count - len(chosen), set(chosen), draw)]
 
 
 def control_ports(port: int, count: int) -> list[int]:
@@ -62,14 +63,16 @@ def shuffled(ports: Sequence[int], turn: int) -> list[int]:
     return sorted(ports, key=lambda port: (_mixed(turn << 16 | port), port))
 
 
-def _spread(count: int, taken: Collection[int]) -> list[int]:
+def _spread(count: int, taken: Collection[int], draw: int) -> list[int]:
     """Evenly from the unprivileged range; residues that `taken` lacks come first."""
     there = {port % _RESIDUES for port in taken}
     order = sorted(range(_RESIDUES), key=lambda residue: (residue in there, residue))
     avoided = {*taken, *TUNNEL_PORTS, *_REFLECTORS}
     out: list[int] = []
+    room = (_LAST - _FIRST_SPREAD) // (2 * count + 1) if count else 1
+    turn = draw * _RESIDUES % room
     for i in range(count):
-        place = _FIRST_SPREAD + (2 * i + 1) * (_LAST - _FIRST_SPREAD) // (2 * count)
+        place = _FIRST_SPREAD + (2 * i + 1) * (_LAST - _FIRST_SPREAD) // (2 * count) - turn
         port = place - place % _RESIDUES + order[i % _RESIDUES]
         while port in avoided or port in out:
             port += _RESIDUES

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from ipaddress import ip_address
 
-from preflight.core.diagnosis.conclusions import Rewrite, RewrittenField
-from preflight.core.diagnosis.trial import Observed, Passage
+from preflight.core.diagnosis.arrivals import shots_in, tried
+from preflight.core.diagnosis.conclusions import LeavesAs, Rewrite, RewrittenField
+from preflight.core.diagnosis.trial import SOURCE, Observed, Passage, Purpose
 
 _SHOWN = 3
+_MANY_FLOWS = 8
 
 _WORDS: Mapping[RewrittenField, Callable[[Passage], str]] = {
     RewrittenField.SOURCE: lambda seen: seen.source,
@@ -25,7 +27,7 @@ def rewrites(observed: Observed) -> tuple[Rewrite, ...]:
     """The fields that arrived other than they left, over all shots seen at both ends.
 
     `arrived` says how often, where that is not always. What the source's own node changes it has
-    changed before it left: see `foreign_sources`. A TTL is no rewriting but a distance.
+    changed before it left: see `leaves_as`. A TTL is no rewriting but a distance.
     """
     left, arrived = observed.passages.get("left", {}), observed.passages.get("arrived", {})
     both = sorted(left.keys() & arrived.keys())
@@ -41,6 +43,26 @@ def rewrites(observed: Observed) -> tuple[Rewrite, ...]:
     return tuple(found)
 
 
+def shared_port(observed: Observed) -> int:
+    """The source port that the path gives all flows alike, so that one at a time gets through; 0
+    where that is not proven: one flow arrives, from another port than it left, and no other does.
+    """
+    shots = observed.trial.shots
+    arrived = observed.passages.get("arrived", {})
+    probed = [
+        i
+        for i in shots_in(tried(observed))
+        if shots[i].purpose in (Purpose.PLAIN, Purpose.FLOW) and shots[i].source_port
+    ]
+    flows = {shots[i].source_port for i in probed}
+    came = [i for i in probed if i in arrived]
+    from_ports = {(shots[i].source_port, arrived[i].source_port) for i in came}
+    if observed.seen.get("arrived") is None or len(from_ports) != 1 or len(flows) < _MANY_FLOWS:
+        return 0
+    ((left, port),) = from_ports
+    return port if port != left else 0
+
+
 def readdressed(observed: Observed) -> str:
     """The destination that shots left their own node with, if it is not the one they were given."""
     meant = observed.destination_address
@@ -51,14 +73,23 @@ def readdressed(observed: Observed) -> str:
     return others[0] if others else ""
 
 
-def foreign_sources(observed: Observed, own: Collection[str]) -> tuple[str, ...]:
-    """Source addresses that shots left with and that are none of the source's `own`.
+def leaves_as(observed: Observed) -> LeavesAs | None:
+    """The source address that most shots left with, if it is not the one of the inventory.
 
     That is the source's own doing, its routes' or its firewall's, and not the path's.
     """
-    known = {ip_address(address) for address in own}
+    own = observed.source_address
     left = Counter(seen.source for seen in observed.passages.get("left", {}).values())
-    return tuple(a for a, _ in left.most_common() if ip_address(a) not in known)
+    if not own or not left:
+        return None
+    ((address, _),) = left.most_common(1)
+    if ip_address(address) == ip_address(own):
+        return None
+    node = observed.trial.source
+    hits = [h for h in observed.hits if h.node == node and h.rule.rewrites == SOURCE]
+    sure = [hit for hit in hits if hit.rule.sure] or hits
+    picked = bool(observed.picked) and ip_address(observed.picked) == ip_address(address)
+    return LeavesAs(node, address, own, sure[0] if sure and not picked else None, picked)
 
 
 def _several(words: Collection[str]) -> str:

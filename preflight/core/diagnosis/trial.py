@@ -21,6 +21,7 @@ _MOST = 1 << 20  # for numbers that a node tells
 # In place of a leg: who brings packets asks for the node in vain, somebody does who may bring them,
 # or the node asks for its own next hop.
 SOUGHT, ASKED, SEEKS = DISCOVERY = ("sought", "asked", "seeks")
+SOURCE, DESTINATION = TRANSLATED = ("source", "destination")  # of a packet
 _LEGS = ("forward", "reply", *DISCOVERY)
 
 
@@ -104,8 +105,8 @@ class BackError(NamedTuple):
 
 
 class RuleHit(NamedTuple):
-    """A firewall rule, or a chain's policy, that ended one of our packets; or IPv6 neighbour
-    discovery, without which none of them gets there.
+    """A firewall rule, or a chain's policy, that ended one of our packets or made another of it; or
+    IPv6 neighbour discovery, without which none of them gets there.
     """
 
     node: int
@@ -135,6 +136,8 @@ class Rule(NamedTuple):
     hook: str  # of the base chain it was reached from: input, output, prerouting, ...
     path: tuple[tuple[str, str, str], ...]  # family, table, chain: as the packet walked them
     sure: bool  # False: one of several that may have done it
+    rewrites: str = ""  # SOURCE or DESTINATION, where it does not end packets but translates them
+    becomes: str = ""  # what that then is: `port 6082`, an address, both; empty: not known
 
 
 @dataclass(slots=True)
@@ -172,6 +175,7 @@ class Observed:
     gateway: str = ""  # the source's next hop, the destination itself on a link; empty: not known
     gateway_back: str = ""  # the destination's
     mtu: int = 0  # of the source's device towards it
+    picked: str = ""  # the source address that its routes pick for it; empty: not known
     ends: dict[str, End] = field(default_factory=dict)  # source, destination: who reported
     source_address: str = ""  # as the shots were to have them
     destination_address: str = ""
@@ -242,6 +246,8 @@ def _at_source(seen: Observed, part: Mapping[str, Any]) -> None:
     ]
     gateway, mtu = part.get("route") or ("", 0)
     seen.gateway, seen.mtu = _address(gateway) if gateway else "", _number(mtu)
+    picked = part.get("picked")
+    seen.picked = _address(picked) if picked else ""
     seen.neighbour_failed = bool(part.get("neighbour_failed", False))
 
 
@@ -295,6 +301,7 @@ def _passage(row: Sequence[Any]) -> Passage:
 
 def _rule(fields: Mapping[str, Any]) -> Rule:
     base = fields.get("base") or {}
+    rewrites = _text(fields.get("rewrites", ""))
     return Rule(
         tool=_text(fields["tool"]),
         family=_text(fields["family"]),
@@ -309,6 +316,8 @@ def _rule(fields: Mapping[str, Any]) -> Rule:
         hook=_text(base.get("hook", "")),
         path=tuple((_text(f), _text(t), _text(c)) for f, t, c in fields.get("path", ())),
         sure=bool(fields.get("sure", True)),
+        rewrites=rewrites if rewrites in TRANSLATED else "",
+        becomes=_text(fields.get("becomes", "")),
     )
 
 

@@ -54,8 +54,8 @@ def blame(group: Group, diagnoses: Sequence[Diagnosis]) -> Cause:
         return _BY_CELL.get(kind.cause, Cause.NOT_LISTENING)
     if kind.cause is CellCause.DATA:  # no closer look speaks of it: they send SYNs
         return Cause.DATA
-    if any(True for _ in rules(diagnoses)):
-        return Cause.RULE
+    for hit in rules(diagnoses):
+        return Cause.TRANSLATION if hit.rule.rewrites else Cause.RULE
     if any(d.kernel is not None for d in diagnoses):
         return Cause.KERNEL
     if any(lacks(d) for d in diagnoses):
@@ -74,6 +74,8 @@ def blame(group: Group, diagnoses: Sequence[Diagnosis]) -> Cause:
 def _on_the_path(verdict: Verdict, diagnoses: Sequence[Diagnosis]) -> Cause:
     if any(d.lengths is not None for d in diagnoses):
         return Cause.SIZE
+    if any(d.shared_port for d in diagnoses):
+        return Cause.TRANSLATION
     patterns = {d.flows.pattern for d in diagnoses if d.flows is not None}
     if FlowPattern.SOME_DEAD in patterns:
         return Cause.FLOWS

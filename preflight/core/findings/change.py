@@ -186,7 +186,7 @@ def _packets(
         if not theirs or own is None or (reply and probe.one_way):
             continue
         if not sends and not reply:
-            theirs = _as_they_arrive(theirs, rewrites)
+            theirs = _as_they_arrive(theirs, rewrites) | _as_they_leave(theirs, facts.diagnoses)
         meant = {a for a in theirs if _is_meant(rules, *((own, a) if sends else (a, own)))}
         theirs = meant or theirs  # or else something has changed them
         far, near = cidrs(theirs, known - theirs).texts, cidrs([own], ()).texts
@@ -197,6 +197,12 @@ def _packets(
 
 def _is_meant(rules: Sequence[Rule], source: str, destination: str) -> bool:
     return any(may_be_from(rule, source, destination) for rule in rules)
+
+
+def _as_they_leave(addresses: set[str], diagnoses: Sequence[Diagnosis]) -> set[str]:
+    """Source addresses that nodes send from now: their own will come once that is mended."""
+    sent = (d.leaves_as for d in diagnoses if d.leaves_as is not None)
+    return {one.address for one in sent if one.own in addresses}
 
 
 def _as_they_arrive(addresses: set[str], rewrites: Sequence[Rewrite]) -> set[str]:

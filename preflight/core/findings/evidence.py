@@ -10,13 +10,14 @@ from preflight.core.diagnosis.conclusions import (
     Diagnosis,
     FlowPattern,
     Flows,
+    LeavesAs,
     Marking,
     Path,
 )
-from preflight.core.diagnosis.trial import SEEKS, SOUGHT, RuleHit
+from preflight.core.diagnosis.trial import SEEKS, SOUGHT, SOURCE, RuleHit
 from preflight.core.findings import size_words
 from preflight.core.findings.split import Looked
-from preflight.core.findings.titles import rule_in_words
+from preflight.core.findings.titles import goes_to, rule_in_words
 from preflight.core.groups import Group
 from preflight.core.matrix import Matrix
 from preflight.core.model import Evidence, Family
@@ -40,8 +41,11 @@ def evidence(matrix: Matrix, groups: Sequence[Group], looks: Sequence[Looked]) -
     known: set[object] = set()
     some_answer = any(d.path is not None and d.path.routers for d in diagnoses)
     ways = {d.path for d in diagnoses if d.path is not None and d.path.routers}
+    named = {hit.node for d in diagnoses for hit in d.hits if hit.rule.rewrites == SOURCE}
     for look in looks:
         told = _news(look.diagnosis, known)
+        if told.leaves_as is not None and told.leaves_as.node in named:
+            told = told._replace(leaves_as=None, path=None)  # the rule says it
         path = told.path
         untold = path is not None and not path.routers and (some_answer or told.rejecters)
         if path is not None and len(ways) > 1 and not untold:
@@ -85,7 +89,10 @@ def _news(diagnosis: Diagnosis, known: set[object]) -> Diagnosis:
         known.add(what)
         return not seen
 
+    rewritten = {hit.rule.rewrites for hit in diagnosis.hits}
     kernel, flows, content = diagnosis.kernel, diagnosis.flows, diagnosis.content
+    if any(hit.rule.rewrites and hit.rule.sure for hit in diagnosis.hits):
+        flows = None  # some are known from before the rule, others from the far end: no news
     named = any(hit.of_discovery for hit in diagnosis.hits)
     return diagnosis._replace(
         hits=(),
@@ -97,6 +104,10 @@ def _news(diagnosis: Diagnosis, known: set[object]) -> Diagnosis:
         marking=diagnosis.marking if new(diagnosis.marking) else None,
         size=None,
         lengths=None,
+        leaves_as=None if SOURCE in rewritten else diagnosis.leaves_as,
+        readdressed=""
+        if any(hit.rule.rewrites for hit in diagnosis.hits)
+        else diagnosis.readdressed,
     )
 
 
@@ -121,6 +132,8 @@ def of_diagnosis(
         yield from _flows(diagnosis.flows)
     if diagnosis.content is not None and not diagnosis.hits:
         yield from _content(diagnosis.content)
+    if diagnosis.leaves_as is not None:
+        yield _leaves_as(diagnosis.leaves_as, matrix)
     if diagnosis.readdressed:
         yield f"it leaves its own node already with {diagnosis.readdressed} as its destination"
     if diagnosis.marking is not None:
@@ -141,7 +154,19 @@ def _rule(matrix: Matrix, hit: RuleHit, count: int) -> str:
     said = hit.rule.comment and hit.rule.comment not in hit.rule.text
     comment = f', comment "{hit.rule.comment}"' if said else ""
     node = matrix.nodes[hit.node].name
+    if hit.rule.rewrites:
+        owners = {a: n.name for n in matrix.nodes for a in n.addresses}
+        verb, packets = "sent", f"{packets} {goes_to(hit.rule, owners)}"
     return f"{rule_in_words(hit.rule)} on {node} {how}{verb} {answers}{packets}{comment}{effect}"
+
+
+def _leaves_as(one: LeavesAs, matrix: Matrix) -> str:
+    node = matrix.nodes[one.node].name
+    told = f"it leaves {node} from {one.address}, not from {one.own}"
+    if one.hit is not None:
+        how = "does" if one.hit.rule.sure else "may have done"
+        return f"{told}: {rule_in_words(one.hit.rule)} on {node} {how} that"
+    return f"{told}: its routes pick that address" if one.picked else told
 
 
 def _path(path: Path) -> Iterator[str]:

@@ -19,6 +19,7 @@ from preflight.core.findings.remedy import (
     INVALID,
     LIMITS,
     Remedy,
+    forget,
     look,
     meets,
     outgoing,
@@ -59,6 +60,19 @@ ELSEWHERE: Mapping[Manager, str] = {
     Manager.CILIUM: "Cilium made this rule: allow {what} in a CiliumClusterwideNetworkPolicy for "
     "the nodes if its host firewall is on, or remove what a former installation left.",
 }
+# The same, where a rule translates addresses.
+_TRANSLATORS: Mapping[Manager, str] = {
+    Manager.FIREWALLD: "firewalld made this rule: `firewall-cmd --zone={zone} --list-all` shows "
+    "masquerade, forward-ports and rich rules; take {what} out of them.",
+    Manager.DOCKER: "Docker made this rule for a published port or a network's way out: publish "
+    "another port, or an address of its own, so that it is not for {what}.",
+    Manager.KUBERNETES: "kube-proxy or the portmap plugin made this rule for a Service or a "
+    "hostPort: give that another port, so that it is not for {what}.",
+    Manager.CALICO: "Calico made this rule for its pools (natOutgoing): take the nodes' subnets "
+    "out, or remove what it left where Cilium has replaced it.",
+    Manager.CILIUM: "Cilium made this rule (masquerading): give it the nodes' subnets in "
+    "ipv4NativeRoutingCIDR or ip-masq-agent, or remove what a former installation left.",
+}
 _UFW_CHAIN = re.compile(r"ufw6?-(?P<kind>.+)")
 # Chains that what `ufw allow` adds comes after.
 _UFW_EARLY = re.compile(r"(before-(?!logging).+|not-local|logging-deny)")
@@ -72,7 +86,10 @@ def mend(node: str, rule: Rule, packets: Sequence[Traffic]) -> Remedy:
     if not rule.sure or not (rule.text or rule.policy):
         return look(node, rule, wanted)
     whose = owner(rule)
-    if whose.manager is Manager.FIREWALLD:
+    if rule.rewrites and whose.manager in _TRANSLATORS:
+        told = _TRANSLATORS[whose.manager].format(zone=whose.zone or "ZONE", what=what(wanted))
+        done = Remedy(advice=(f"{node}: {told}",))
+    elif whose.manager is Manager.FIREWALLD:
         done = firewalld.mend(node, rule, whose, wanted)
     elif whose.manager is Manager.UFW:
         done = _ufw(node, rule, wanted)
@@ -84,11 +101,16 @@ def mend(node: str, rule: Rule, packets: Sequence[Traffic]) -> Remedy:
         done = Remedy(advice=(f"{node}: {ELSEWHERE[whose.manager].format(what=what(wanted))}",))
     else:
         done = _in_place(node, rule, wanted)
-    notes = tuple(_notes(node, rule)) if done.changes else ()
+    notes = tuple(_notes(node, rule, wanted)) if done.changes else ()
     return done._replace(advice=(*done.advice, *notes))
 
 
-def _notes(node: str, rule: Rule) -> Iterator[str]:
+def _notes(node: str, rule: Rule, packets: Sequence[Traffic]) -> Iterator[str]:
+    if rule.rewrites:
+        yield (
+            "Flows that a node translates already stay so as long as their packets come: "
+            f"{forget(packets)} there ends that."
+        )
     if LIMITS.search(rule.text):
         yield (
             f"{node}: that rule drops what exceeds a rate. What is accepted before it no longer "
@@ -115,7 +137,10 @@ def _in_place(node: str, rule: Rule, packets: Sequence[Traffic]) -> Remedy:
     if not commands:
         return look(node, rule, packets)
     tool = rule.tool.partition("-")[0]
-    change = Change(node, tool, commands, (lasting(rule.tool),))
+    kept = lasting(rule.tool)
+    if rule.rewrites:
+        kept = kept.replace("the one that drops", "the one that translates")
+    change = Change(node, tool, commands, (kept,))
     return Remedy((change,), tuple(_past_the_end(node, rule, before)))
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from preflight.core.cilium.remarks import Remark
 from preflight.core.diagnosis.conclusions import Diagnosis, RewrittenField
 from preflight.core.facts.risk import Risk, RiskKey
 from preflight.core.findings.model import Cause, Change, Finding
+from preflight.core.findings.titles import rule_in_words
+from preflight.core.findings.translation import except_nodes
+from preflight.core.groups import FamilyProbe
 from preflight.core.matrix import Matrix
-from preflight.core.model import Node, Severity, family_of
+from preflight.core.model import Node, Place, Severity, family_of
 from preflight.core.naming import Naming
 from preflight.core.terms import listed
 
@@ -62,52 +66,92 @@ def numbered(findings: Sequence[Finding], hazards: Sequence[Finding]) -> list[Fi
 
 
 def translated(
-    matrix: Matrix, sources: Sources, looks: Mapping[tuple[int, str], Diagnosis]
+    matrix: Matrix,
+    sources: Sources,
+    looks: Mapping[tuple[int, str], Diagnosis],
+    told: Collection[tuple[int, str]] = (),
 ) -> Iterator[Finding]:
-    """Nodes whose tunnel packets do not come from their address in the inventory."""
+    """Nodes whose tunnel packets do not come from their address in the inventory.
+
+    `told` are those, with the address, of which another finding tells.
+    """
     naming = Naming(matrix.nodes)
-    alike: dict[tuple[bool | None, str], list[int]] = {}
+    alike: dict[tuple[Place | None, str], list[int]] = {}
     for node, address in sorted(sources):
-        diagnosis = looks.get((node, address))
-        rewritten = diagnosis is not None and any(
-            rewrite.field is RewrittenField.SOURCE for rewrite in diagnosis.rewrites
-        )
-        told = None if diagnosis is None else rewritten
-        key = (told, address)
-        alike.setdefault(key, []).append(node)
-    for (on_path, address), nodes in alike.items():
+        if (node, address) not in told:
+            does = _doer(looks.get((node, address)), address)
+            alike.setdefault((does, address), []).append(node)
+    for (does, address), nodes in alike.items():
         first = nodes[0]
         who = naming.name(sum(1 << n for n in nodes))
         seen_by = set().union(*(sources[n, address] for n in nodes))
         by = naming.name(sum(1 << d for d in seen_by))
         own = listed(_own(matrix.nodes[n], address) for n in nodes[:_SHOWN])
-        if on_path:
-            title = f"{who}: tunnel packets are translated on the path, {address} instead of {own}"
-            evidence = [f"{own} left, {address} arrived: it is rewritten on the way"]
-            advice = (
-                "Exempt traffic between nodes from source address translation (masquerading): "
-                "firewall rules by source address, and who reads a capture, are misled by it."
-            )
-        else:
-            title = f"{who} sends tunnel packets from {address}, not from {own}"
-            evidence = []
-            if on_path is False:
-                evidence.append(f"they leave {who} with {address}: its kernel picks that address")
-            advice = (
-                f"Firewalls must let {address} pass as well, or {who}'s routes (their `src`) must "
-                f"name {own}; the inventory should hold the Kubernetes InternalIP."
-            )
+        sends = [
+            look.leaves_as for n in nodes if (look := looks.get((n, address))) and look.leaves_as
+        ]
+        words = _words(does, who, address, own)
+        tests = [
+            FamilyProbe(p, family_of(address))
+            for p, probe in enumerate(matrix.probes)
+            if probe.one_way and not probe.overlay
+        ]
+        mended = except_nodes(matrix.nodes, matrix.probes, tests, sends)
+        rules = [
+            f"{rule_in_words(one.hit.rule)} on {matrix.nodes[one.node].name} rewrites it"
+            for one in sends
+            if one.hit is not None
+        ]
         yield hazard(
             Cause.TRANSLATION,
             Severity.RECOMMENDED,
-            title,
-            nodes=nodes,
+            words.title,
+            nodes=nodes if does is not None else (),
             where=f"{who} → {by}",
-            evidence=[*evidence, f"seen so by {by}"],
-            advice=advice,
+            evidence=[*words.evidence, *rules, f"seen so by {by}"],
+            changes=mended.changes,
+            advice=" ".join((*words.advice, *mended.advice)),
             diagnosis=looks.get((first, address)),
             sample=(first, min(sources[first, address])),
         )
+
+
+class _Words(NamedTuple):
+    title: str
+    evidence: tuple[str, ...]
+    advice: tuple[str, ...]
+
+
+def _doer(diagnosis: Diagnosis | None, address: str) -> Place | None:
+    """Where a tunnel packet gets that address; None where nobody has looked, or seen it."""
+    if diagnosis is None:
+        return None
+    if any(rewrite.field is RewrittenField.SOURCE for rewrite in diagnosis.rewrites):
+        return Place.PATH
+    sent = diagnosis.leaves_as
+    return Place.SOURCE if sent is not None and sent.address == address else None
+
+
+def _words(does: Place | None, who: str, address: str, own: str) -> _Words:
+    if does is Place.PATH:
+        told = (
+            "Exempt traffic between nodes from source address translation (masquerading): "
+            "firewall rules by source address, and who reads a capture, are misled by it."
+        )
+        title = f"{who}: tunnel packets are translated on the path, {address} instead of {own}"
+        return _Words(
+            title, (f"{own} left, {address} arrived: it is rewritten on the way",), (told,)
+        )
+    if does is Place.SOURCE:
+        told = f"Until that is changed, firewalls must let {address} pass as well."
+        title = f"{who} sends tunnel packets from {address}, not from {own}"
+        return _Words(title, (f"they leave {who} with {address}",), (told,))
+    told = (
+        "Who does it is not known: source address translation (masquerading) on the path, or "
+        f"{who} itself, by its routes (their `src`) or nat rules. Exempt traffic between nodes "
+        f"from it; until then, firewalls behind it must let {address} pass."
+    )
+    return _Words(f"{who}: tunnel packets arrive from {address}, not from {own}", (), (told,))
 
 
 TOLD = frozenset(

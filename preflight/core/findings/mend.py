@@ -12,6 +12,7 @@ from preflight.core.findings.change import Facts, changes
 from preflight.core.findings.model import Block, Cause, Change, Request
 from preflight.core.findings.remedy import Remedy
 from preflight.core.findings.requests import requests
+from preflight.core.findings.translation import borne, on_the_path
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
 from preflight.core.model import Family, Leg, Place
@@ -67,7 +68,8 @@ def mend(
     inside which its cells die, `narrowest` the smallest of all findings' paths in bytes.
     """
     facts = Facts.of(matrix, tests, blocks, diagnoses, blamed)
-    if cause is Cause.RULE or (cause is Cause.NODE_FIREWALL and any(d.hits for d in diagnoses)):
+    of_rules = (Cause.NODE_FIREWALL, Cause.TRANSLATION)
+    if cause is Cause.RULE or (cause in of_rules and any(d.hits for d in diagnoses)):
         return _of(changes(facts))
     if cause is Cause.KERNEL:
         parts = [
@@ -95,21 +97,46 @@ def mend(
         if group.kind.leg is Leg.REPLY:
             who = naming.name(sum(1 << n for n in set(group.destinations)))
         return _of(advice.for_neighbour(who))
-    asked: tuple[Request, ...] = ()
     own = _own_rules(naming, cause, group, diagnoses)
     if own and cause is not Cause.NETWORK:
         return Mending(advice=own)
+    return _between(matrix, cause, group, tests, blocks, diagnoses, own)
+
+
+def _between(
+    matrix: Matrix,
+    cause: Cause,
+    group: Group,
+    tests: tuple[FamilyProbe, ...],
+    blocks: tuple[Block, ...],
+    diagnoses: Sequence[Diagnosis],
+    own: str,
+) -> Mending:
+    """For what happens between the nodes, or where nobody knows. `own` is what nodes do to it."""
+    asked: tuple[Request, ...] = ()
     around = next((turn for d in diagnoses if d.path and (turn := loop(d.path))), ())
     if cause is Cause.NETWORK and around:
         return Mending(advice=f"Correct the routes of {listed(around)} to these destinations.")
     if cause in _BY_THE_NETWORK:
-        asked = requests(matrix.nodes, matrix.probes, tests, blocks)
-    words = _of_data(naming, group) if cause is Cause.DATA else own or _IN_WORDS.get(cause, "")
+        known = borne(diagnoses, matrix.probes, tests)
+        asked = requests(matrix.nodes, matrix.probes, tests, blocks, known)
+    words = own or _IN_WORDS.get(cause, "")
+    if cause is Cause.DATA:
+        words = _of_data(Naming(matrix.nodes), group)
     if cause is Cause.NETWORK and group.kind.place is None:
         words = (
             "Whether the destination itself or a firewall before it refuses is not known without "
             "an agent there: look at the destination's own firewall first."
         )
+    if cause is Cause.TRANSLATION and any(d.shared_port for d in diagnoses):
+        words = (
+            "Look for source address translation to a fixed port on the path (SNAT, PAT), and "
+            "exempt traffic between nodes from it."
+        )
+    if group.kind.place is Place.PATH:
+        there = on_the_path(matrix.nodes, matrix.probes, tests, diagnoses)
+        words = " ".join(filter(None, (words, *there.advice)))
+        return Mending(there.changes, asked, words)
     return Mending(requests=asked, advice=words)
 
 

@@ -64,6 +64,18 @@ def _packets(packets: Traffic) -> str:
     )
 
 
+def forget(packets: Sequence[Traffic]) -> str:
+    """The commands that end translations which connection tracking goes on with."""
+    found: dict[str, None] = {}
+    for p in packets:
+        six = p.family is Family.IPV6
+        kind = f"{p.probe.protocol} --orig-port-dst {p.probe.port}"
+        if p.probe.port is None:
+            kind = "icmpv6" if six else "icmp"
+        found[f"`conntrack -D{' -f ipv6' if six else ''} -p {kind}`"] = None
+    return listed(found)
+
+
 def look(node: str, rule: Rule, packets: Sequence[Traffic]) -> Remedy:
     """Where to look oneself, for a rule that no command can be trusted to change."""
     return look_at(node, rule, what(packets))

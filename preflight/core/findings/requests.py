@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from preflight.core.cover import cover
 from preflight.core.findings.cidrs import cidrs
 from preflight.core.findings.model import Block, Request
+from preflight.core.findings.translation import Borne
 from preflight.core.groups import FamilyProbe
 from preflight.core.model import Node, Probe, ProbeKind, Protocol
 from preflight.core.naming import members
@@ -33,9 +34,11 @@ def requests(
     probes: Sequence[Probe],
     tests: Sequence[FamilyProbe],
     blocks: Sequence[Block],
+    borne: Borne | None = None,
 ) -> tuple[Request, ...]:
     """What a firewall between the nodes must let pass, so that no pair of `blocks` stays shut.
 
+    `borne` are addresses that nodes' packets have instead of their own: they are asked for, too.
     As few for each test and direction as its pairs need, however the blocks cut them. No CIDR holds
     the address of a node that is not meant.
     """
@@ -43,7 +46,9 @@ def requests(
     for test in tests:
         own = [b for b in blocks if not b.tests or test in b.tests]
         for sources, destinations in _ways(len(nodes), own):
-            for request in _request(nodes, probes[test.probe], test, sources, destinations):
+            for request in _request(
+                nodes, probes[test.probe], test, sources, destinations, borne or {}
+            ):
                 found.setdefault(request)
     return tuple(found)
 
@@ -61,21 +66,32 @@ def _ways(nodes: int, blocks: Sequence[Block]) -> list[tuple[int, int]]:
 
 
 def _request(
-    nodes: Sequence[Node], probe: Probe, test: FamilyProbe, sources: int, destinations: int
+    nodes: Sequence[Node],
+    probe: Probe,
+    test: FamilyProbe,
+    sources: int,
+    destinations: int,
+    borne: Borne,
 ) -> Iterator[Request]:
     """One request for each cluster: nodes of different ones need not talk."""
     clusters = dict.fromkeys(nodes[n].cluster for n in members(sources))
     for cluster in clusters:
         sides = []
+        foreign = {
+            nodes[n].name: borne[n, test]
+            for n in members(sources)
+            if nodes[n].cluster == cluster and (n, test) in borne
+        }
         for side in (sources, destinations):
             chosen = (nodes[n] for n in members(side) if nodes[n].cluster == cluster)
             meant = {a for n in chosen if (a := n.address_in(test.family)) is not None}
+            meant |= set(foreign.values()) if side is sources else set()
             others = {a for n in nodes for a in n.addresses} - meant
             sides.append(cidrs(meant, others))
         there, back = sides
         if not there.texts or not back.texts:
             continue
-        reason = _reason(probe, test, exact=there.exact and back.exact)
+        reason = _reason(probe, test, foreign, exact=there.exact and back.exact)
         yield Request(
             there.texts,
             back.texts,
@@ -95,13 +111,14 @@ def _source_ports(probe: Probe) -> str:
     return _ANY if probe.one_way else _HIGH
 
 
-def _reason(probe: Probe, test: FamilyProbe, *, exact: bool) -> str:
+def _reason(probe: Probe, test: FamilyProbe, foreign: Mapping[str, str], *, exact: bool) -> str:
     parts = [probe.purpose or _WHAT.get(probe.kind, "Kubernetes nodes")]
     if probe.protocol is Protocol.ICMP:
         request, answer = (128, 129) if test.family == "ipv6" else (8, 0)
         parts.append(_ECHO.format(request=request, answer=answer))
     else:
         parts.append(_ONE_WAY if probe.one_way else _STATEFUL)
+    parts += [f"{node}'s packets bear {address} now" for node, address in foreign.items()]
     if not exact:
         parts.append(_WIDENED)
     return "; ".join(parts)

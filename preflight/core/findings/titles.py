@@ -14,11 +14,12 @@ from preflight.core.diagnosis.conclusions import (
     RewrittenField,
 )
 from preflight.core.diagnosis.hops import loop
-from preflight.core.diagnosis.trial import Rule, RuleHit
+from preflight.core.diagnosis.trial import SOURCE, Rule, RuleHit
 from preflight.core.findings import size_words
 from preflight.core.findings.model import Cause
 from preflight.core.findings.owners import owner
 from preflight.core.findings.rejecters import rejecter
+from preflight.core.findings.translation import leaving, senders
 from preflight.core.groups import Group
 from preflight.core.hello import in_words
 from preflight.core.model import Came, Family, Hello, Leg, Place, Verdict
@@ -71,7 +72,7 @@ def title(cause: Cause, subject: Subject) -> str:
     where, what = subject.where, subject.what
     if cause in _UNKNOWN:
         return _UNKNOWN[cause].format(where=where, what=what)
-    if cause is Cause.RULE:
+    if cause is Cause.RULE or (cause is Cause.TRANSLATION and subject.hits):
         return _of_rule(subject)
     if cause is Cause.KERNEL:
         return _of_kernel(subject)
@@ -119,6 +120,8 @@ def _of_rule(subject: Subject) -> str:
     hit = subject.hits[0]
     group = subject.group
     verb = "rejects" if hit.rule.rejects else "drops"
+    if hit.rule.rewrites:
+        verb = "sends"
     if group.kind.verdict is Verdict.LOSSY:
         verb += " some"
     what = _ended(subject, hit)
@@ -129,7 +132,25 @@ def _of_rule(subject: Subject) -> str:
     who = f"{subject.names[hit.node]} itself {verb}"
     if len(nodes) > 1:
         who = f"{subject.guilty}: each node itself {verb}"
-    return f"{who} {what}{_peers(subject, hit)}: {told}{more}"
+    peers = _peers(subject, hit)
+    if hit.rule.rewrites:
+        there = goes_to(hit.rule, subject.owners)
+        if len({h.rule.becomes for h in subject.hits}) > 1:
+            there = "elsewhere"
+        peers = f"{peers.replace(' to ', ' for ', 1)} {there}"
+        if hit.rule.rewrites == SOURCE:
+            peers += ", and gets no answers there"
+    return f"{who} {what}{peers}: {told}{more}"
+
+
+def goes_to(rule: Rule, owners: Mapping[str, str]) -> str:
+    """Where a rule that translates sends packets: `on to 198.51.100.7 (n4)`; or whence."""
+    if rule.rewrites == SOURCE:
+        return f"from {rule.becomes or 'another address'}"
+    address, _, more = rule.becomes.partition(" ")
+    if address in owners:
+        return " ".join(filter(None, ("on to", f"{address} ({owners[address]})", more)))
+    return f"on to {rule.becomes}" if rule.becomes else "elsewhere"
 
 
 def _ended(subject: Subject, hit: RuleHit) -> str:
@@ -273,6 +294,12 @@ def _translation(subject: Subject) -> str:
             f"{subject.what} is delivered to {subject.instead} instead: something on the path "
             "rewrites its destination address"
         )
+    shared = next((d.shared_port for d in subject.diagnoses if d.shared_port), 0)
+    if shared:
+        return (
+            f"something on the path gives all flows of {subject.what} the source port {shared}, so "
+            "that one at a time gets through"
+        )
     rewrites = (rewrite for d in subject.diagnoses for rewrite in d.rewrites)
     ports = next((r for r in rewrites if r.field is RewrittenField.PORT), None)
     how = "" if ports is None else f": {ports.left} left, {ports.arrived} arrived"
@@ -318,6 +345,9 @@ def _network(subject: Subject) -> str:
     text = f"{who} {verb} {what}"
     if only is not None:
         text = f"{who} passes {what} {only}"
+    foreign = leaving(subject.diagnoses)
+    if foreign:
+        text += f" that {senders(foreign, subject.names)}"
     if subject.rejecters and kind.cause is CellCause.REJECTED:
         paths = [d.path for d in subject.diagnoses if d.path]
         routers = {router.address for path in paths for router in path.routers}
