@@ -166,9 +166,9 @@ def control(count: int, *, blocked: bool) -> None:
     from preflight.core.options import CheckOptions
     from preflight.core.scope import scope
     from preflight.core.snapshot import Snapshot
+    from preflight.looks.survey import Survey
     from preflight.report.table import render
     from preflight.store import save
-    from preflight.survey import Survey
 
     nodes = tuple(
         Node(

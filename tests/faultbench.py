@@ -25,9 +25,9 @@ from preflight.core.findings.model import Cause, Finding
 from preflight.core.model import Family, Inventory, Severity
 from preflight.core.options import CheckOptions
 from preflight.core.snapshot import Snapshot
+from preflight.crew.muster import Progress
 from preflight.lab import Lab
 from preflight.lab.topology import ROUTER
-from preflight.muster import Progress
 
 _NFNL_CONNTRACK, _DELETE, _REQUEST_ACK = 12, 0x102, 5
 _ETH_P_ALL = socket.htons(3)
@@ -162,7 +162,7 @@ def examine(
     """
     chosen: dict[str, Any] = {"family": row.family, "timeout_s": 0.3, **options}
     with pytest.MonkeyPatch.context() as patience:
-        patience.setattr("preflight.diagnose._BUDGET_S", TIMEOUT_S)
+        patience.setattr("preflight.closer.examiner._BUDGET_S", TIMEOUT_S)
         found = check(lab, CheckOptions(**chosen), row.among, progress, agents)
     assert left_behind(lab) == []
     return found

@@ -35,9 +35,9 @@ from preflight.core.model import (
 )
 from preflight.core.options import CheckOptions
 from preflight.core.snapshot import Snapshot
+from preflight.crew.muster import Progress
 from preflight.lab import Lab
 from preflight.lab.topology import ROUTER, LabNode
-from preflight.muster import Progress
 
 PROBES = (GENEVE, HEALTH, ECHO)
 ANSWERED = (HEALTH, ECHO)

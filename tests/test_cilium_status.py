@@ -37,7 +37,7 @@ Status = Callable[..., Ran]
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses that people would not mind, and tests would."""
     monkeypatch.setattr("preflight.cluster.requests._PAUSES", (0.05, 0.1))
-    monkeypatch.setattr("preflight.ciliumstatus._CALM", 0.2)
+    monkeypatch.setattr("preflight.runs.ciliumstatus._CALM", 0.2)
 
 
 @pytest.fixture
@@ -339,7 +339,7 @@ def test_waiting_until_it_is_well(raw: Raw, status: Status) -> None:
 def test_waiting_ends_where_it_is_hopeless(
     raw: Raw, status: Status, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("preflight.ciliumstatus._HOPELESS", 0.5)
+    monkeypatch.setattr("preflight.runs.ciliumstatus._HOPELESS", 0.5)
     nodes = [scene.node(0, taints=[{"key": "k", "effect": "NoExecute"}]), scene.node(1)]
     scene.add_nodes(raw, nodes)
     scene.define(raw)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from preflight import wire
 from preflight.agent.report import report
-from preflight.chorus import Chorus
 from preflight.core.collect import Collection, parse
 from preflight.core.evidence import IcmpError, Sightings
 from preflight.core.model import (
@@ -31,7 +30,8 @@ from preflight.core.model import (
 from preflight.core.options import CheckOptions
 from preflight.core.plan import CellPlan, LookPlan, Volley
 from preflight.core.scope import Scope, scope
-from preflight.lookout import Lookout
+from preflight.crew.chorus import Chorus
+from preflight.looks.lookout import Lookout
 from preflight.transport.fleet import Event
 
 # --- from one look to sightings ------------------------------------------------------------------

@@ -40,7 +40,6 @@ from samples import DROPPED_AT_DESTINATION, Fault, sample
 
 from preflight.cluster.api import Access, Timeouts, connect
 from preflight.cluster.errors import ClusterError
-from preflight.connectivity import check, clean_up
 from preflight.core.connectivity.given import given
 from preflight.core.connectivity.manifest import Settings
 from preflight.core.connectivity.options import Options
@@ -52,6 +51,7 @@ from preflight.core.connectivity.workloads import DENIED, EXTERNAL, FQDN, MULTI_
 from preflight.errors import UsageError
 from preflight.report.connectivity import render
 from preflight.report.connectivity_json import dump
+from preflight.runs.connectivity import check, clean_up
 
 NAMES = [workload.name for workload in WORKLOADS]
 OVERLAY = [w.name for w in WORKLOADS if "multi-node-c" in w.name or "multi-node-he" in w.name]

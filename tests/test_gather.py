@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from facts import PROBES, frame, node
 
-from preflight.chorus import Chorus
 from preflight.core.facts.request import CHEAP
 from preflight.core.model import AgentState
-from preflight.gather import Gathered, gather
+from preflight.crew.chorus import Chorus
+from preflight.crew.gather import Gathered, gather
 from preflight.transport.fleet import Event
 
 NODES = [node(1), node(2), node(3)]
@@ -100,8 +100,8 @@ def test_an_agent_that_is_lost_meanwhile() -> None:
 
 
 def test_an_agent_that_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("preflight.gather._LIMIT_S", 0.0)
-    monkeypatch.setattr("preflight.gather._LIMIT_EACH_S", 0.05)
+    monkeypatch.setattr("preflight.crew.gather._LIMIT_S", 0.0)
+    monkeypatch.setattr("preflight.crew.gather._LIMIT_EACH_S", 0.05)
     old = {"t": "facts", "number": -7}  # to another question
     told, chorus = asked(Fleet({0: well, 1: lambda asked: old, 2: well}))
     assert set(told.facts) == {0, 2}

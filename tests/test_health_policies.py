@@ -18,7 +18,7 @@ from preflight.core.cilium.health_policies import Suspects, suspects
 from preflight.core.cilium.overlay import Overlay
 from preflight.core.findings.overlay_words import Context
 from preflight.core.model import Phase
-from preflight.preparation import Sources, prepare
+from preflight.runs.preparation import Sources, prepare
 
 PORT = 4240
 HEALTH = {"matchLabels": {"reserved:health": ""}}

@@ -39,7 +39,7 @@ from preflight.core.model import (
 from preflight.core.options import CheckOptions
 from preflight.core.plan import FlowBudget
 from preflight.core.scope import scope
-from preflight.hello import greet
+from preflight.looks.hello import greet
 
 SPOKE = (Came.HTTP, Came.OTHER)
 SOME_BODY = "HTTP 200, but no empty body"
@@ -347,7 +347,7 @@ class TestAsking:
     @pytest.fixture(autouse=True)
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fleet = Fleet(12, 100)
-        monkeypatch.setattr("preflight.hello.time.monotonic", lambda: self.fleet.now)
+        monkeypatch.setattr("preflight.looks.hello.time.monotonic", lambda: self.fleet.now)
 
     def greet(self, fleet: Fleet, budget: FlowBudget | None = None) -> list[str]:
         self.fleet = fleet

@@ -17,7 +17,7 @@ from preflight.inventory.document import parse
 from preflight.inventory.draft import Remarks
 from preflight.inventory.native import render
 from preflight.inventory.problems import Problems
-from preflight.preparation import with_roles
+from preflight.runs.preparation import with_roles
 from preflight.spec import load as load_spec
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -15,7 +15,7 @@ from preflight.core.model import Family
 from preflight.core.options import CheckOptions
 from preflight.inventory import load
 from preflight.lab import Lab
-from preflight.tracing import Tracing
+from preflight.runs.trace import Tracing
 
 pytestmark = pytest.mark.lab
 

@@ -23,12 +23,12 @@ from preflight.core.facts.inspection import Inspection
 from preflight.core.facts.parse import parse
 from preflight.core.facts.risk import Clock, Risk
 from preflight.core.model import HEALTH, AgentInfo, AgentState, Inventory, Node, Phase, Severity
+from preflight.crew.gather import _compare
 from preflight.errors import ExitCode
-from preflight.gather import _compare
-from preflight.inspection import inspect
 from preflight.lab import Lab
 from preflight.report import node as sheet
 from preflight.report.text import cells
+from preflight.runs.node import inspect
 
 REFUSE_LOGINS = """table inet test { chain input { type filter hook input priority 0;
 tcp dport 22 reject with tcp reset

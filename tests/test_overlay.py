@@ -51,7 +51,7 @@ from preflight.core.overlay import of_echoes as judge_echoes
 from preflight.core.overlay import of_hello as judge_hello
 from preflight.core.scope import scope
 from preflight.core.verdict import meaning
-from preflight.overlay import _echoed
+from preflight.looks.overlay import _echoed
 
 NODES = tuple(
     Node(f"n{i}", (f"10.0.0.{i}", f"fd00::{i}"), f"10.0.0.{i}", labels={"role": "worker"})

@@ -23,7 +23,7 @@ from preflight.core.model import (
 from preflight.core.options import CheckOptions
 from preflight.core.plan import FLOW_WINDOW_S, LookPlan
 from preflight.core.scope import Scope, scope
-from preflight.survey import Survey
+from preflight.looks.survey import Survey
 
 PROBES = (GENEVE, HEALTH, ECHO)
 IN = ("arrived", "accepted", "answered")

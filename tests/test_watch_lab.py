@@ -25,8 +25,8 @@ from preflight.core.watch_pace import Pace
 from preflight.core.watch_round import Ending, NodesNews, Round
 from preflight.errors import NodeError
 from preflight.lab import Lab
+from preflight.runs.watch import Album, Watched, watch
 from preflight.store import load
-from preflight.watching import Album, Watched, watch
 
 pytestmark = pytest.mark.lab
 

@@ -28,7 +28,7 @@ def briefing(
     quiet: bool,
 ) -> Briefing:
     """What a run begins with; with `quiet` what was dropped or guessed is not told."""
-    from preflight.preparation import Sources, prepare
+    from preflight.runs.preparation import Sources, prepare
 
     sources = Sources(inventory, cluster_spec, access(kubeconfig, context), profile)
     brief = prepare(sources, phase, (lambda _: None) if quiet else told)

@@ -59,8 +59,8 @@ def status(
     An agent on every node, of the newest generation; operators on different nodes; CiliumNode
     objects as the nodes are. Only reads.
     """
-    from preflight.ciliumstatus import read_status
     from preflight.cluster.api import Access, connect
+    from preflight.runs.ciliumstatus import read_status
 
     if timeout is not None and not wait:
         raise UsageError("--timeout: how long to wait, and only with --wait")
@@ -94,10 +94,10 @@ def _awaited(
     cluster: "Cluster", namespace: str | None, seconds: float, *, quiet: bool
 ) -> "tuple[Status, bool]":
     """The state at the end of the wait, and whether it was the user who ended it."""
-    from preflight.ciliumstatus import await_status
     from preflight.interrupt import interruptible
     from preflight.report.cilium import live
     from preflight.report.progress import Progress
+    from preflight.runs.ciliumstatus import await_status
 
     progress = Progress(sys.stderr, quiet=quiet)
     told, at = "", float("-inf")

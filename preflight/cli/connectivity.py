@@ -163,9 +163,9 @@ def _run(
     quiet: bool,
     strict: bool,
 ) -> int:
-    from preflight.connectivity import check
     from preflight.interrupt import interruptible
     from preflight.report.connectivity_progress import PodProgress
+    from preflight.runs.connectivity import check
 
     progress = PodProgress(sys.stderr, quiet=quiet)
     try:
@@ -188,8 +188,8 @@ def _run(
 
 
 def _clean_up(cluster: "Cluster", options: "Options", *, quiet: bool) -> int:
-    from preflight.connectivity import clean_up
     from preflight.report.connectivity_progress import PodProgress
+    from preflight.runs.connectivity import clean_up
 
     progress = PodProgress(sys.stderr, quiet=quiet)
     try:

@@ -96,7 +96,7 @@ def import_(
     """
     from preflight.inventory.login import login
     from preflight.inventory.native import render
-    from preflight.preparation import read_spec, with_roles
+    from preflight.runs.preparation import read_spec, with_roles
 
     ready(output, file, cluster_spec)
     spec = read_spec(cluster_spec)
@@ -136,7 +136,7 @@ def _source(file: Path, kind: Kind, context: str | None) -> Inventory:
 
 
 def _cluster(file: Path, context: str | None) -> Inventory:
-    from preflight.preparation import of_cluster, read_cluster
+    from preflight.runs.preparation import of_cluster, read_cluster
 
     cluster = access(file, context)
     assert cluster is not None

@@ -70,9 +70,9 @@ def node(
 
     Sends nothing but SSH.
     """
-    from preflight.inspection import inspect, wanted
-    from preflight.preparation import read_spec
     from preflight.report.progress import Progress
+    from preflight.runs.node import inspect, wanted
+    from preflight.runs.preparation import read_spec
     from preflight.transport import connectors
     from preflight.transport.base import Timeouts
 
@@ -120,7 +120,7 @@ def _inventory(file: Path | None, names: "list[str] | tuple[()]", local: str | N
         return replace(known, nodes=localised(known.nodes, local))
     if names or local is not None:
         raise UsageError(f"{names[0] if names else '--local'}: name the inventory too: -i FILE")
-    from preflight.inspection import this_machine
+    from preflight.runs.node import this_machine
 
     return this_machine()
 

@@ -192,7 +192,7 @@ def meeting(
             "what merge is to join"
         )
     from preflight.core.options import Meeting
-    from preflight.meeting import in_time
+    from preflight.looks.meeting import in_time
 
     try:
         secret = key.read_bytes().strip()

@@ -14,12 +14,12 @@ from preflight.core.options import CheckOptions
 from preflight.core.snapshot import Snapshot
 from preflight.errors import ExitCode, FileError
 from preflight.report.formats import ReportFormat
-from preflight.run import check
+from preflight.runs.check import check
 from preflight.transport.base import Connector, Credentials
 
 if TYPE_CHECKING:
     from preflight.core.view import View
-    from preflight.run import Closer
+    from preflight.runs.check import Closer
     from preflight.transport.kubernetes import PodSettings
 
 

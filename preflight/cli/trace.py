@@ -72,7 +72,7 @@ def trace(
 ) -> int:
     """Look at one pair as deep as it goes: rules, hops, sizes, flows, content, rewritten fields."""
     from preflight.cli.running import checked, code_of, save_first
-    from preflight.tracing import Tracing
+    from preflight.runs.trace import Tracing
 
     brief = briefing(
         inventory, cluster_spec, kubeconfig, context, profile, phase,

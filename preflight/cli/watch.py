@@ -136,7 +136,7 @@ def watch_(
     )  # fmt: skip
     from preflight.cli.running import code_of, ways
     from preflight.core.watch_round import Ending
-    from preflight.watching import Album, watch
+    from preflight.runs.watch import Album, watch
 
     way = login(
         kubeconfig, context, agent_image, connect_timeout, ask_pass=ask_pass,

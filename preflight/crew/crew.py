@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from preflight.chorus import Chorus
 from preflight.core.meeting import identity
 from preflight.core.model import AgentInfo, AgentState, Family, Node
 from preflight.core.options import CheckOptions
 from preflight.core.scope import Scope
+from preflight.crew.chorus import Chorus
+from preflight.crew.muster import Hellos, Progress, greet, muster, setup
 from preflight.interrupt import interruptible
-from preflight.muster import Hellos, Progress, greet, muster, setup
 from preflight.transport.base import Connector
 from preflight.transport.fleet import Event, Fleet
 

@@ -14,19 +14,19 @@ from preflight.core.options import CheckOptions
 from preflight.core.plan import FlowBudget
 from preflight.core.scope import scope
 from preflight.core.snapshot import Snapshot
-from preflight.crew import Crew, crewed
-from preflight.lookout import Lookout
-from preflight.muster import Progress
-from preflight.readiness import causes, warnings
-from preflight.survey import Survey
+from preflight.crew.crew import Crew, crewed
+from preflight.crew.muster import Progress
+from preflight.looks.lookout import Lookout
+from preflight.looks.readiness import causes, warnings
+from preflight.looks.survey import Survey
 from preflight.transport.base import Connector
 
 if TYPE_CHECKING:
+    from preflight.closer.ground import Ground
     from preflight.core.findings.model import Finding
     from preflight.core.findings.overlay_words import Context
     from preflight.core.options import Meeting
-    from preflight.diagnose import Ground
-    from preflight.overlay import Crossed
+    from preflight.looks.overlay import Crossed
 
     Closer = Callable[[Matrix, Ground], Sequence[Finding]]
 
@@ -85,12 +85,12 @@ def measure(
     matrix = survey.run()
     heard: list[str] = []
     if after:
-        from preflight.hello import greet
+        from preflight.looks.hello import greet
 
         heard = greet(crew, matrix, budget)
     crossed = None
     if any(probe.overlay for probe in extent.probes):
-        from preflight.overlay import cross
+        from preflight.looks.overlay import cross
 
         crossed = cross(crew, matrix, budget)
         heard += crossed.notes
@@ -99,7 +99,8 @@ def measure(
     bad = any(outcome.verdict is not Verdict.OPEN for outcome in matrix.outcomes())
     suspects = causes(extent, options, hellos)
     if bad or survey.sources or suspects or options.known_before or closer is not None:
-        from preflight.diagnose import Ground, diagnose
+        from preflight.closer.diagnose import diagnose
+        from preflight.closer.ground import Ground
 
         ground = Ground(
             extent, options, chorus, lookout.inert, crew.run, crew.progress, survey.sources,
@@ -149,7 +150,7 @@ def _met(crew: Crew, lookout: Lookout, meeting: "Meeting") -> Snapshot:
     from preflight.core.findings.build import findings
     from preflight.core.groups import groups
     from preflight.core.meeting import NOTE
-    from preflight.meeting import meet
+    from preflight.looks.meeting import meet
 
     started, clock = _now(), time.monotonic()
     matrix, records, told = meet(crew, lookout, meeting)

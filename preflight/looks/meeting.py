@@ -30,8 +30,8 @@ from preflight.transport import bundle
 
 if TYPE_CHECKING:
     from preflight.core.options import Meeting
-    from preflight.crew import Crew
-    from preflight.lookout import Lookout
+    from preflight.crew.crew import Crew
+    from preflight.looks.lookout import Lookout
 
 _GRACE_S = 15.0
 _MOST_PAIRS = 250_000  # whose tokens are made to see whether a packet of nobody's is one of ours

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from preflight.chorus import Chorus
 from preflight.core.findings.claims import Claims
 from preflight.core.findings.proven import Proof, prove
 from preflight.core.matrix import Matrix
 from preflight.core.tables import Tables, questions, read
+from preflight.crew.chorus import Chorus
 from preflight.transport import bundle
 
 _NUMBER = -2  # no look has it, nor have facts

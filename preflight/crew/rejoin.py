@@ -8,8 +8,8 @@ from dataclasses import replace
 from preflight.core.model import AgentInfo, AgentState, Connection
 from preflight.core.watch_pace import retry_s
 from preflight.core.watch_round import News
-from preflight.crew import Crew
-from preflight.muster import greet, setup
+from preflight.crew.crew import Crew
+from preflight.crew.muster import greet, setup
 from preflight.transport.fleet import CONNECTED, Event
 
 _START_LIMIT_S = 20.0  # from the login to the agent's first word

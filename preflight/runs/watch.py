@@ -19,17 +19,17 @@ from preflight.core.watch import Change, History
 from preflight.core.watch_groups import stands, turned
 from preflight.core.watch_pace import Pace
 from preflight.core.watch_round import Ending, NodesNews, Round, port_news, together
-from preflight.crew import Crew, crewed
+from preflight.crew.crew import Crew, crewed
+from preflight.crew.muster import Progress
+from preflight.crew.rejoin import Lobby
 from preflight.errors import FileError
-from preflight.muster import Progress
-from preflight.rejoin import Lobby
-from preflight.run import measure
+from preflight.runs.check import measure
 from preflight.store import save
 from preflight.transport.base import Connector
 
 if TYPE_CHECKING:
+    from preflight.closer.ground import Ground
     from preflight.core.findings.model import Finding
-    from preflight.diagnose import Ground
 
 _TICK_S = 0.5
 _GAP_S = 5.0  # a tick that takes so much longer was a sleep: of this process, or of the machine
@@ -272,7 +272,7 @@ class _Watch:
         self._changes = self._history.see(matrix, self._at)
         there = set(self._crew.chorus.alive)
         if self._changes or there != self._explained:
-            from preflight.diagnose import diagnose
+            from preflight.closer.diagnose import diagnose
 
             self._explained = there
             self._findings = diagnose(matrix, ground) if _bad(matrix, ground) else ()

@@ -6,11 +6,11 @@ from ipaddress import ip_address
 from itertools import chain
 from typing import Any
 
-from preflight.chorus import Chorus, Keep
 from preflight.core.collect import Collection, Report, parse
 from preflight.core.model import Family, Protocol
 from preflight.core.plan import CellPlan, LookPlan, inert_destinations
 from preflight.core.scope import Scope
+from preflight.crew.chorus import Chorus, Keep
 from preflight.transport import bundle
 from preflight.transport.fleet import Event
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from preflight.closer.ground import Ground
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.findings.build import findings
 from preflight.core.findings.model import Finding
@@ -11,12 +12,11 @@ from preflight.core.findings.split import Looked
 from preflight.core.groups import FamilyProbe, Kind, groups
 from preflight.core.looks import CellLook
 from preflight.core.matrix import Matrix
-from preflight.diagnose import Ground
-from preflight.links import ask as ask_links
+from preflight.looks.links import ask as ask_links
 
 
 class Tracing:
-    """A `run.Closer` that keeps what it finds: `looks`, and packets by node in `captured`."""
+    """A `check.Closer` that keeps what it finds: `looks`, and packets by node in `captured`."""
 
     def __init__(self, *, sizes: bool, pcap: bool) -> None:
         self.looks: list[CellLook] = []
@@ -25,7 +25,7 @@ class Tracing:
         self._pcap = pcap
 
     def __call__(self, matrix: Matrix, ground: Ground) -> list[Finding]:
-        """See `run.Closer`."""
+        """See `check.Closer`."""
         cells = list(matrix.cells())
         wanted = {
             i: Sample(c.source, c.destination, c.probe, c.family, Kind(*c.outcome[:5]))

@@ -8,11 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from preflight.chorus import Chorus
 from preflight.core.findings.mtus import unlike_mtus
 from preflight.core.model import Phase, ProbeKind
 from preflight.core.options import CheckOptions
 from preflight.core.scope import Scope
+from preflight.crew.chorus import Chorus
 
 if TYPE_CHECKING:
     from preflight.core.facts.risk import Risk
@@ -63,7 +63,7 @@ def ask(
     from preflight.core.facts.readiness import risks
     from preflight.core.facts.request import CHEAP
     from preflight.core.findings.hazards import TOLD
-    from preflight.gather import gather
+    from preflight.crew.gather import gather
 
     there = sorted(set(asked) & chorus.alive)
     gathered = gather(chorus, scope.nodes, there, scope.probes, parts=CHEAP)

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from preflight.chorus import Chorus
 from preflight.core.facts.model import NodeFacts
 from preflight.core.facts.parse import clock, parse
 from preflight.core.facts.request import ALL, CHEAP, Part, request
 from preflight.core.facts.risk import Clock
 from preflight.core.model import Node, Probe
+from preflight.crew.chorus import Chorus
 from preflight.transport import bundle
 
 _NUMBER = -1  # no look has it

@@ -25,12 +25,12 @@ from preflight.core.model import (
     Verdict,
 )
 from preflight.core.plan import GET_PARALLEL, GET_VOLLEY, CellPlan, FlowBudget, get_rate, waves
-from preflight.gather import gather
+from preflight.crew.gather import gather
 from preflight.transport import bundle
 
 if TYPE_CHECKING:
     from preflight.core.matrix import Matrix
-    from preflight.crew import Crew
+    from preflight.crew.crew import Crew
 
 _WAIT_S = 3.0  # a SYN that is lost is sent again after one second
 _GRACE_S = 10.0

@@ -38,7 +38,7 @@ from preflight.transport import bundle
 
 if TYPE_CHECKING:
     from preflight.core.matrix import Matrix
-    from preflight.crew import Crew
+    from preflight.crew.crew import Crew
 
 _WAIT_S = 3.0  # for a connection: a SYN that is lost is sent again after one second
 _GRACE_S = 10.0

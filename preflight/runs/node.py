@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from preflight.chorus import Chorus
 from preflight.core.facts.inspection import Inspection
 from preflight.core.facts.model import NodeFacts
 from preflight.core.facts.readiness import risks
@@ -23,10 +22,11 @@ from preflight.core.model import (
 )
 from preflight.core.options import CheckOptions
 from preflight.core.scope import Scope
+from preflight.crew.chorus import Chorus
+from preflight.crew.gather import gather
+from preflight.crew.muster import Progress, muster
 from preflight.errors import UsageError
-from preflight.gather import gather
 from preflight.interrupt import interruptible
-from preflight.muster import Progress, muster
 from preflight.transport import libraries
 from preflight.transport.base import Connector
 from preflight.transport.fleet import Event, Fleet

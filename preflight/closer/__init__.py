@@ -1,0 +1,1 @@
+"""The closer look at what is not open: who ends it, where and why."""

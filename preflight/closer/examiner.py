@@ -1,0 +1,184 @@
+"""Who makes closer looks: what each sample is asked, round by round, and what the answers prove."""
+
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from preflight.closer.rounds import Craft, Rounds
+from preflight.core.diagnosis.conclude import conclude, in_brief
+from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.diagnosis.discovery import culprits
+from preflight.core.diagnosis.plan import brief_shots, hops_back, shots
+from preflight.core.diagnosis.searches import Search, answers, search_for
+from preflight.core.diagnosis.trial import Form, Observed, Purpose, Shot, Trial
+from preflight.core.findings.samples import Sample
+from preflight.core.model import Cause, Family, Phase, Place
+from preflight.core.scope import Scope
+from preflight.crew.chorus import Chorus
+
+_BUDGET_S = 4.0  # no round begins after that
+
+Ports = Callable[[int, Family, tuple[int, int]], Sequence[int]]  # of a probe's pair
+
+
+class Examiner:
+    """Has trials run by a fleet, and concludes from them. Its time begins when it is made."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        chorus: Chorus,
+        craft: Craft,
+        *,
+        run: str,
+        phase: Phase,
+        inert: Sequence[Sequence[int]],
+        ports: Ports,
+        mtus: Mapping[tuple[int, Family], int] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rounds = Rounds(scope, chorus, craft, run)
+        self._scope = scope
+        self._chorus = chorus
+        self._craft = craft
+        self._draw = zlib.crc32(run.encode())
+        self._phase = phase
+        self._inert = inert
+        self._ports = ports
+        self._mtus = mtus or {}
+        self._clock = clock
+        self._begun = clock()
+
+    @property
+    def captured(self) -> dict[int, list[Sequence[Any]]]:
+        """Packets by node, where `pcap` was asked."""
+        return self._rounds.captured
+
+    @property
+    def late(self) -> bool:
+        """Whether the time for rounds that are no must is over."""
+        return self._clock() - self._begun >= _BUDGET_S
+
+    def examine(
+        self,
+        wanted: Mapping[int, Sample],
+        *,
+        thorough: bool = False,
+        sizes: bool = False,
+        pcap: bool = False,
+    ) -> dict[int, Diagnosis]:
+        """What is found out about each sample, by its key; those that could not be tried lack.
+
+        `thorough` sends more of everything, `sizes` searches the largest size of every sample.
+        """
+        trials = {
+            number: (key, self._trial(number, sample, thorough=thorough))
+            for number, (key, sample) in enumerate(wanted.items())
+        }
+        seen = self._rounds.run([trial for _, trial in trials.values()], trace=True, pcap=pcap)
+        searches: dict[int, Search] = {}
+        for number, observed in seen.items():
+            sample = wanted[trials[number][0]]
+            if self._scope.probes[sample.probe].one_way and not sample.brief:
+                least = self._least(observed.trial)
+                search = search_for(observed, sample.kind, least, sizes=sizes)
+                if search is not None:
+                    searches[number] = search
+        # A rule that spares small packets is only seen where large ones meet it.
+        inside = any(wanted[trials[n][0]].kind.place is not Place.PATH for n in searches)
+        patient = thorough or sizes
+        rounds = self._search(searches, seen, trace=inside, patient=patient, pcap=pcap)
+        out = {}
+        for number, observed in seen.items():
+            key, trial = trials[number]
+            probe, kind = self._scope.probes[trial.probe], wanted[key].kind
+            on_link = _on_link(observed, self._address(trial.destination, trial.family))
+            if wanted[key].brief:
+                told = in_brief(observed, probe, kind, on_link=on_link)
+                if told is not None:
+                    out[key] = told
+                continue
+            asked = rounds.get(number, ())
+            always = sizes or kind.cause is Cause.SIZE
+            found = answers(searches.get(number), rounds=len(asked), always=always)
+            whole = conclude(
+                observed,
+                probe,
+                kind,
+                self._phase,
+                on_link=on_link,
+                size=found.size,
+                lengths=found.lengths,
+                marking=found.marking,
+                rounds=asked,
+            )
+            out[key] = whole._replace(notes=(*whole.notes, *found.notes))
+        return out
+
+    def _least(self, trial: Trial) -> int:
+        """Bytes of an IP packet that has no size of its own."""
+        first = next((shot for shot in trial.shots if shot.purpose is Purpose.PLAIN), None)
+        form = Form.PLAIN if first is None else first.form
+        craft = self._craft(self._scope.probes[trial.probe], trial.family, form)
+        return len(str(craft["packet"])) // 2
+
+    def _search(
+        self,
+        searches: Mapping[int, Search],
+        seen: Mapping[int, Observed],
+        *,
+        trace: bool,
+        patient: bool,
+        pcap: bool,
+    ) -> dict[int, list[Observed]]:
+        """Have the searches ask, round by round; what each saw, the first round traced or not."""
+        rounds: dict[int, list[Observed]] = {number: [] for number in searches}
+        latest: dict[int, Observed] = {}
+        while True:
+            trials = []
+            for number, search in searches.items():
+                more = search.next_shots(latest.get(number))
+                if more:
+                    trials.append(_with(seen[number].trial, more))
+            late = self.late and not patient
+            if not trials or late or self._chorus.interrupted:
+                break  # each search knows by now what became of its last round
+            latest = self._rounds.run(trials, trace=trace, pcap=pcap)
+            trace = False
+            for number, observed in latest.items():
+                rounds[number].append(observed)
+        return rounds
+
+    def _trial(self, number: int, sample: Sample, *, thorough: bool) -> Trial:
+        probe = self._scope.probes[sample.probe]
+        inert = sample.destination in self._inert[sample.probe]
+        pair = sample.source, sample.destination
+        known = self._ports(sample.probe, sample.family, pair) if probe.one_way else ()
+        if sample.brief:
+            few = brief_shots(probe, self._phase, inert, sample.kind, known, self._draw)
+            return Trial(number, *pair, sample.probe, sample.family, few)
+        mtu = self._mtus.get((sample.source, sample.family), 0)
+        plan = shots(
+            probe, sample.family, self._phase, inert, sample.kind, known, thorough,
+            mtu=mtu, draw=self._draw,
+        )  # fmt: skip
+        plain = [i for i, shot in enumerate(plan) if shot.purpose is Purpose.PLAIN]
+        return Trial(
+            number, sample.source, sample.destination, sample.probe, sample.family, plan,
+            plain[0] if plain and culprits(sample.kind) else None,
+            hops_back(sample.kind, thorough=thorough),
+        )  # fmt: skip
+
+    def _address(self, node: int, family: Family) -> str:
+        return self._scope.nodes[node].address_in(family) or ""
+
+
+def _with(trial: Trial, plan: Sequence[Shot]) -> Trial:
+    return Trial(
+        trial.number, trial.source, trial.destination, trial.probe, trial.family, tuple(plan)
+    )
+
+
+def _on_link(observed: Observed, destination: str) -> bool | None:
+    return observed.gateway == destination if observed.gateway else None

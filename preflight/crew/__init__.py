@@ -1,0 +1,1 @@
+"""The agents of a run, held and spoken to together."""

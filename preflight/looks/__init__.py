@@ -1,0 +1,1 @@
+"""What agents are asked: looks at cells, requests to what serves a port, facts."""
