@@ -22,10 +22,8 @@ from preflight.core.findings.translation import leaving
 from preflight.core.groups import FamilyProbe, Group, Kind, groups
 from preflight.core.matrix import Matrix
 from preflight.core.model import (
-    Family,
     Leg,
     Place,
-    Protocol,
     Verdict,
     family_of,
 )
