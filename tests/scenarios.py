@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from netns import NetnsConnector, PipeSession
 
-from preflight import inventory, run
+from preflight import inventory
 from preflight.core.model import (
     ECHO,
     GENEVE,
@@ -38,6 +38,7 @@ from preflight.core.snapshot import Snapshot
 from preflight.crew.muster import Progress
 from preflight.lab import Lab
 from preflight.lab.topology import ROUTER, LabNode
+from preflight.runs import check as run
 
 PROBES = (GENEVE, HEALTH, ECHO)
 ANSWERED = (HEALTH, ECHO)

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from netns import NetnsConnector, PipeSession
 
-from preflight import inventory, run
+from preflight import inventory
 from preflight.core.model import ECHO, GENEVE, HEALTH, Family, Inventory, Node, Probe
 from preflight.core.options import CheckOptions
 from preflight.core.snapshot import Snapshot
 from preflight.craft.templates import template
 from preflight.lab import Lab
+from preflight.runs import check as run
 from preflight.transport import bundle
 from preflight.wire import marker
 
@@ -267,7 +268,8 @@ def drops(lab: Lab, where: str, hook: str, *matches: str) -> None:
 # argv: lab, python, options as JSON, source edits as JSON, nodes that never answer as JSON.
 _CONTROLLER = """
 import json, os, sys
-from preflight import lookout, run
+from preflight.looks import lookout
+from preflight.runs import check as run
 from preflight.core.options import CheckOptions
 from preflight.lab import Lab
 from test_agent_kit import Agents, Quiet, nodes_of, pytest, ship

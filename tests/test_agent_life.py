@@ -24,10 +24,10 @@ from test_agent_kit import (
     told_of,
 )
 
-from preflight import run
 from preflight.core.model import AgentState
 from preflight.core.options import CheckOptions
 from preflight.lab import Lab
+from preflight.runs import check as run
 from preflight.transport import bundle
 
 agent, agents = kit.agent, kit.agents

@@ -13,10 +13,10 @@ import pytest
 import test_agent_kit as kit
 from test_agent_kit import Agent, Agents, Quiet, check, drops, nodes_of, told, told_of
 
-from preflight import run
 from preflight.core.model import AgentState
 from preflight.core.options import CheckOptions
 from preflight.lab import Lab
+from preflight.runs import check as run
 from preflight.transport import bundle
 from preflight.transport.command import OLD_PYTHON, explain_exit
 

@@ -14,10 +14,10 @@ import pytest
 import test_agent_kit as kit
 from test_agent_kit import PATIENCE_S, Agents, Controller, Quiet, check, drops, ship, told
 
-from preflight import chorus, muster
 from preflight.core.matrix import Cell
 from preflight.core.model import AgentState
 from preflight.core.snapshot import Snapshot
+from preflight.crew import chorus, muster
 from preflight.lab import Lab
 from preflight.lab.processes import processes_in
 

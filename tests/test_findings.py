@@ -24,9 +24,9 @@ from samples import (
 
 from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern, Flows
 from preflight.core.diagnosis.trial import Rule, RuleHit
+from preflight.core.findings.atoms import Looked
 from preflight.core.findings.build import explained, findings
 from preflight.core.findings.model import Cause, Finding
-from preflight.core.findings.split import Looked
 from preflight.core.groups import groups
 from preflight.core.matrix import Matrix
 from preflight.core.model import Cause as CellCause

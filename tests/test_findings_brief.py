@@ -21,12 +21,12 @@ from preflight.core.diagnosis.kernel import KernelReason
 from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.diagnosis.trial import Rule
 from preflight.core.findings.again import confirmed, doubtful, lossy
+from preflight.core.findings.atoms import Looked
 from preflight.core.findings.brief import MOST, brief_samples
 from preflight.core.findings.build import findings
 from preflight.core.findings.model import Cause
 from preflight.core.findings.samples import Sample, samples
 from preflight.core.findings.shapes import Shapes
-from preflight.core.findings.split import Looked
 from preflight.core.groups import BY_THE_DESTINATION, groups
 from preflight.core.matrix import Matrix
 from preflight.core.model import Cause as CellCause

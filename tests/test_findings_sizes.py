@@ -17,11 +17,12 @@ from preflight.core.diagnosis.conclusions import (
 )
 from preflight.core.diagnosis.plain import plain, read_diagnosis
 from preflight.core.findings.advice import for_size
+from preflight.core.findings.atoms import Looked
 from preflight.core.findings.build import findings
+from preflight.core.findings.contradictions import alike_in_length
 from preflight.core.findings.model import Cause, Finding
 from preflight.core.findings.rejecters import rejecter
 from preflight.core.findings.size_words import Sized, narrowest, sentences, title
-from preflight.core.findings.split import Looked, alike_in_length
 from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, groups
 from preflight.core.model import Cause as CellCause
 from preflight.core.model import Evidence, Family, Leg, Outcome, Place, Verdict

@@ -24,10 +24,10 @@ from preflight.core.diagnosis.conclusions import (
     Size,
 )
 from preflight.core.diagnosis.trial import Rule, RuleHit
+from preflight.core.findings.atoms import Looked
 from preflight.core.findings.build import findings
 from preflight.core.findings.concerns import concerns, may_be_from
 from preflight.core.findings.model import Cause, Finding
-from preflight.core.findings.split import Looked
 from preflight.core.groups import FamilyProbe, groups
 from preflight.core.matrix import Matrix
 from preflight.core.model import ECHO, GENEVE, HEALTH, Family, Outcome, Place, Probe, Severity

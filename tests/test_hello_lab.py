@@ -40,12 +40,13 @@ from scenarios import (
 from test_agent_pythons import usable
 from test_firewalls import tunnels
 
-from preflight import inventory, run
+from preflight import inventory
 from preflight.core.findings.model import Cause as FindingCause
 from preflight.core.model import HEALTH, Came, Cause, Family, Hello, Leg, Phase, Place, Verdict
 from preflight.core.options import CheckOptions
 from preflight.core.snapshot import Snapshot
 from preflight.lab import Lab
+from preflight.runs import check as run
 
 pytestmark = pytest.mark.lab
 

@@ -9,12 +9,12 @@ from netns import NetnsConnector
 from scenarios import Silent
 from test_agent_kit import ship
 
-from preflight import run
 from preflight.core.findings.model import Cause
 from preflight.core.model import Family
 from preflight.core.options import CheckOptions
 from preflight.inventory import load
 from preflight.lab import Lab
+from preflight.runs import check as run
 from preflight.runs.trace import Tracing
 
 pytestmark = pytest.mark.lab

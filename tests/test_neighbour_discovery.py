@@ -51,9 +51,9 @@ from preflight.core.diagnosis.trial import (
     Trial,
 )
 from preflight.core.findings import discovery
+from preflight.core.findings.atoms import Looked
 from preflight.core.findings.build import findings
 from preflight.core.findings.model import Cause, Finding
-from preflight.core.findings.split import Looked
 from preflight.core.groups import FamilyProbe, Kind, groups
 from preflight.core.matrix import Matrix
 from preflight.core.model import (

@@ -19,12 +19,13 @@ from kubeapi.emulator import Emulator
 from kubeapi.raw import Raw, Server
 from scenarios import Silent
 
-from preflight import inventory, run
+from preflight import inventory
 from preflight.core.cluster import agentpods
 from preflight.core.model import AgentState, Connection, Family, Inventory, Node, Phase, Verdict
 from preflight.core.options import CheckOptions
 from preflight.errors import NodeError
 from preflight.lab import Lab
+from preflight.runs import check as run
 from preflight.transport import bundle, connectors
 from preflight.transport.base import Credentials, Timeouts
 from preflight.transport.kubernetes import KubernetesConnector, PodSettings

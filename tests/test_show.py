@@ -371,9 +371,9 @@ KEY = b"the run's key: 32 bytes, no less"
 def test_no_secret_is_in_a_snapshot_or_in_any_report(
     lab4: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from preflight import crew
     from preflight.cli.running import Login, checked
     from preflight.core.options import CheckOptions
+    from preflight.crew import crew
     from preflight.inventory import load as read
     from preflight.transport.base import Credentials
 

@@ -13,11 +13,11 @@ import pytest
 from netns import NetnsConnector
 from scenarios import Silent
 
-from preflight import run
 from preflight.core.model import Family
 from preflight.core.options import CheckOptions
 from preflight.inventory import load
 from preflight.lab import Lab
+from preflight.runs import check as run
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("clean_firewalls")]
 

@@ -6,6 +6,7 @@ from preflight.closer.examiner import Examiner
 from preflight.closer.ground import Ground
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.findings.again import confirmed, doubtful, lossy
+from preflight.core.findings.atoms import Looked
 from preflight.core.findings.brief import brief_samples
 from preflight.core.findings.build import findings
 from preflight.core.findings.hazards import (
@@ -17,7 +18,6 @@ from preflight.core.findings.hazards import (
 from preflight.core.findings.model import Finding
 from preflight.core.findings.samples import Sample, samples
 from preflight.core.findings.shapes import Shapes
-from preflight.core.findings.split import Looked
 from preflight.core.findings.translation import leaving
 from preflight.core.groups import FamilyProbe, Group, Kind, groups
 from preflight.core.matrix import Matrix

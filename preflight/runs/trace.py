@@ -5,10 +5,10 @@ from typing import Any
 
 from preflight.closer.ground import Ground
 from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.findings.atoms import Looked
 from preflight.core.findings.build import findings
 from preflight.core.findings.model import Finding
 from preflight.core.findings.samples import Sample
-from preflight.core.findings.split import Looked
 from preflight.core.groups import FamilyProbe, Kind, groups
 from preflight.core.looks import CellLook
 from preflight.core.matrix import Matrix

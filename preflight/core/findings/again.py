@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
+from preflight.core.findings.atoms import Looked
+from preflight.core.findings.contradictions import contradict
 from preflight.core.findings.samples import Sample
 from preflight.core.findings.shapes import Shapes, pairs
-from preflight.core.findings.split import Looked, contradict
 from preflight.core.groups import Group
 from preflight.core.model import Cause, Place, Verdict
 

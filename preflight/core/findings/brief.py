@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from preflight.core.findings.atoms import Atom, atoms, blamed
 from preflight.core.findings.samples import Sample
 from preflight.core.findings.shapes import Shapes
-from preflight.core.findings.split import Atom, atoms, blamed
 from preflight.core.groups import Group
 from preflight.core.matrix import Matrix
 from preflight.core.model import Cause, Family, Leg, Place, Protocol, Verdict

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern, RewrittenField
 from preflight.core.diagnosis.trial import RuleHit
 from preflight.core.findings import size_words
+from preflight.core.findings.atoms import Looked, Part, at, blamed
 from preflight.core.findings.blame import blame, rules
 from preflight.core.findings.causes import Origin, causes
 from preflight.core.findings.evidence import evidence, sized
@@ -16,7 +17,7 @@ from preflight.core.findings.overlay import ours, with_overlay
 from preflight.core.findings.overlay_words import Context
 from preflight.core.findings.served import ITS_ANSWER_TOLD, WITH_HELLO, answers, told
 from preflight.core.findings.shapes import Shapes, union
-from preflight.core.findings.split import Looked, Part, at, blamed, split
+from preflight.core.findings.split import split
 from preflight.core.findings.titles import Subject, title
 from preflight.core.findings.unfound import cut, hidden, lacks
 from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group

@@ -15,9 +15,10 @@ from typing import NamedTuple
 from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern
 from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.diagnosis.trial import Rule
+from preflight.core.findings.atoms import Looked, blamed
+from preflight.core.findings.contradictions import alike_in_length, contradict, culprit
 from preflight.core.findings.refusals import one_firewall, rejecting
 from preflight.core.findings.shapes import Shapes
-from preflight.core.findings.split import Looked, alike_in_length, blamed, contradict, culprit
 from preflight.core.findings.unfound import lacks
 from preflight.core.groups import BY_THE_DESTINATION, Group
 from preflight.core.model import Cause, Leg, Place, Verdict

@@ -16,7 +16,7 @@ from preflight.core.diagnosis.conclusions import (
 )
 from preflight.core.diagnosis.trial import SEEKS, SOUGHT, SOURCE, RuleHit
 from preflight.core.findings import size_words
-from preflight.core.findings.split import Looked
+from preflight.core.findings.atoms import Looked
 from preflight.core.findings.titles import goes_to, rule_in_words
 from preflight.core.groups import Group
 from preflight.core.matrix import Matrix

@@ -13,8 +13,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from preflight.core.diagnosis.plan import SAMPLES
+from preflight.core.findings.atoms import Atom, atoms
 from preflight.core.findings.shapes import Shapes
-from preflight.core.findings.split import Atom, atoms
 from preflight.core.findings.unfound import one_node_each
 from preflight.core.groups import Group, Kind
 from preflight.core.matrix import Matrix

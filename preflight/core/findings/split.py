@@ -9,100 +9,21 @@ Rules of this file:
 
 from __future__ import annotations
 
-import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-from preflight.core.diagnosis.conclusions import ContentPattern, Diagnosis, FlowPattern, Path
+from preflight.core.cover import cover
+from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.kernel_rules import Reason
+from preflight.core.findings.atoms import Atom, Looked, Part, at, atoms, blamed, told
 from preflight.core.findings.concerns import concerns
-from preflight.core.findings.shapes import Rows, Shapes, pairs
+from preflight.core.findings.contradictions import contradict, culprit
+from preflight.core.findings.shapes import Rows, Shapes, pairs, union
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
-from preflight.core.model import Cause, Place, Probe, Protocol, Severity
+from preflight.core.model import Cause, Place, Probe, Protocol
 from preflight.core.naming import members
 
 _ECHO_ALONE = (Reason.ECHO_IGNORED, Reason.ECHO_LIMITED)
-# `ip6tables`, `ip6`, `icmpv6`, `icmp6-port-unreachable`
-_SIX = re.compile(r"(?<=\bip)6|(?<=\bicmp)v?6")
-# Whose packets a rule is about, where it says so: an admin's one act may be a rule for each sender.
-_WHOSE = re.compile(
-    r"(?P<side>\b[sd]addr|(?<=\s)-[sd]|--(?:src|dst)-range)(?P<no> !=)? (?:\{[^}]*\}|[^\s@]\S*)"
-)
-# All or none: and a stateful firewall takes for a reply what some other flow made one.
-_OF_ALL = (FlowPattern.ALL, FlowPattern.NONE, FlowPattern.REPLIES_ONLY)
-_BY_PORT = (FlowPattern.HIGH_ONLY, FlowPattern.LOW_ONLY, FlowPattern.RANGE)
-_NOISE = (FlowPattern.RANDOM, FlowPattern.LIMITED)  # a limiter that many share looks like either
-
-
-class Looked(NamedTuple):
-    """A closer look at one cell of a group; `test` None stands for the group's first."""
-
-    source: int
-    destination: int
-    diagnosis: Diagnosis
-    test: FamilyProbe | None = None
-    brief: bool = False  # only who ends it was asked
-
-
-class Atom(NamedTuple):
-    """Cells of a group that one look may speak for: of one test, inside one node or between two
-    subnets. Sources and destinations are sets of nodes.
-    """
-
-    test: FamilyProbe
-    sources: int
-    destinations: int
-    rank: int  # 0: the group's first; then other tests of that, the first test of others, the rest
-
-    def holds(self, look: Looked) -> bool:
-        """Whether the look was at one of these cells."""
-        there = self.sources >> look.source & self.destinations >> look.destination & 1
-        return bool(there) and look.test in (None, self.test)
-
-
-def blamed(group: Group) -> tuple[int, ...]:
-    """The nodes inside which a group's cells die; none where they do not die inside nodes."""
-    if group.kind.place not in (Place.SOURCE, Place.DESTINATION):
-        return ()
-    if group.both_ways:
-        return tuple(sorted({*group.sources, *group.destinations}))
-    return group.sources if group.kind.place is Place.SOURCE else group.destinations
-
-
-def atoms(shapes: Shapes, group: Group) -> list[Atom]:
-    """A group's cells, those together that one look may speak for; the most telling first."""
-    found: dict[Atom, None] = {}
-    for number, test in enumerate(group.tests):
-        for place, (sources, destinations) in enumerate(_places(shapes, group)):
-            rank = 2 * bool(place) + bool(number)
-            found.setdefault(Atom(test, sources, destinations, rank))
-    return sorted(found, key=lambda atom: atom.rank)
-
-
-def _places(shapes: Shapes, group: Group) -> Iterator[tuple[int, int]]:
-    sets = (sum(1 << n for n in group.sources), sum(1 << n for n in group.destinations))
-    for sources, destinations in (sets, sets[::-1])[: 1 + group.both_ways]:
-        if group.kind.place is Place.SOURCE:
-            yield from ((1 << node, destinations) for node in members(sources))
-        elif group.kind.place is Place.DESTINATION:
-            yield from ((sources, 1 << node) for node in members(destinations))
-        else:
-            near = shapes.neighbourhoods
-            yield from (
-                (s & sources, d & destinations)
-                for s in near
-                for d in near
-                if s & sources and d & destinations
-            )
-
-
-class Part(NamedTuple):
-    """A part of a group, or all of it."""
-
-    group: Group
-    looks: list[Looked]  # at it
-    cause: int | None = None  # parts of one group with the same number died of the same
 
 
 def split(matrix: Matrix, shapes: Shapes, group: Group, looks: Sequence[Looked]) -> list[Part]:
@@ -119,19 +40,6 @@ def split(matrix: Matrix, shapes: Shapes, group: Group, looks: Sequence[Looked])
             for part in _groups(matrix, shapes, group, own)
         ]
     return out
-
-
-def at(
-    shapes: Shapes, part: Group, looks: Sequence[Looked], first: FamilyProbe | None = None
-) -> list[Looked]:
-    """The looks at cells of a part; `first` is the test of those that name none, if not its own."""
-    rows = shapes.rows(part)
-    return [
-        look
-        for look in looks
-        if rows.get(look.source, 0) >> look.destination & 1
-        and (look.test or first or part.tests[0]) in part.tests
-    ]
 
 
 def _causes(
@@ -295,99 +203,18 @@ def _piles(shapes: Shapes, group: Group, looks: Sequence[Looked]) -> list[list[L
     return piles
 
 
-def culprit(diagnosis: Diagnosis) -> Hashable | None:
-    """What is alike on nodes that are set up alike, for both address families, and for rules of a
-    chain that differ in nothing but addresses; None where nothing is known.
-    """
-    for hit in diagnosis.hits:
-        rule = hit.rule
-        if rule.sure:
-            tool, family = _SIX.sub("", rule.tool.removesuffix("-nft")), _SIX.sub("", rule.family)
-            text = _WHOSE.sub(r"\g<side>\g<no>", _SIX.sub("", rule.text))
-            return tool, family, rule.table, rule.chain, rule.policy, text
-    return None if diagnosis.kernel is None else diagnosis.kernel.reason
-
-
-# --- what happens between nodes
-
-
-def contradict(shapes: Shapes, a: Looked, b: Looked) -> bool:
-    """Whether two looks cannot tell of one cause."""
-    first, second = a.diagnosis, b.diagnosis
-    if not alike_in_length(first, second):
-        return True
-    marked = [
-        bool(x.diagnosis.marking and x.diagnosis.marking.dropped) for x in (a, b) if not x.brief
-    ]
-    if len(set(marked)) > 1:
-        return True
-    patterns = [d.content.pattern for d in (first, second) if d.content]
-    alike = a.test is None or b.test is None or a.test.probe == b.test.probe
-    if alike and len(set(patterns)) > 1:
-        return True
-    flows = [d.flows.pattern for d in (first, second) if d.flows]
-    if len({"noise" if f in _NOISE else f for f in flows if f not in _OF_ALL}) > 1:
-        return True
-    if FlowPattern.ALL in flows and any(f in _BY_PORT for f in flows):
-        return True
-    if any(map(_inspected, (first, second))) and FlowPattern.REPLIES_ONLY in flows:
-        return True  # bytes are the same whatever port they come from
-    ends = [_end(shapes, look) for look in (a, b)]
-    return ends[0] is not None and ends[1] is not None and _apart(*ends[0], *ends[1])
-
-
-def alike_in_length(a: Diagnosis, b: Diagnosis) -> bool:
-    """False where the sizes that pass, or what the DF bit does, are unlike."""
-    if a.size and b.size and a.size.largest != b.size.largest:
-        return False
-    if (a.size and b.lengths) or (a.lengths and b.size):
-        return False
-    if a.lengths is None or b.lengths is None:
-        return True
-    if bool(a.lengths.dont_fragment) != bool(b.lengths.dont_fragment):
-        return False
-    bits = {x.lengths.dont_fragment.passes for x in (a, b) if x.lengths and x.lengths.dont_fragment}
-    pairs = [(x, y) for x in a.lengths.bands for y in b.lengths.bands]
-    meet = any(x.first <= y.last and y.first <= x.last for x, y in pairs)
-    return len(bits) < 2 and (meet or not pairs)
-
-
-def _inspected(diagnosis: Diagnosis) -> bool:
-    found = diagnosis.content
-    return found is not None and found.pattern in (ContentPattern.TUNNEL, ContentPattern.INNER)
-
-
-def _end(shapes: Shapes, look: Looked) -> tuple[tuple[int, int], Path] | None:
-    """The subnets between which it was sent, and the path where it ends behind a router."""
-    path = look.diagnosis.path
-    if path is None or not path.routers or path.silent != path.routers[-1].ttl + 1:
-        return None
-    ends = shapes.neighbourhood(look.source), shapes.neighbourhood(look.destination)
-    return (ends[::-1] if path.back else ends), path
-
-
-def _apart(way: tuple[int, int], a: Path, other: tuple[int, int], b: Path) -> bool:
-    """Whether two flows end behind different routers.
-
-    A router has an address for each side, so that only numbers can be compared: on the same way,
-    or on the way back where its length is known.
-    """
-    if way[0] == other[0]:
-        return a.routers[-1].ttl != b.routers[-1].ttl
-    if way == other[::-1] and a.distance is not None and a.distance == b.distance:
-        return a.routers[-1].ttl != a.distance + 1 - b.routers[-1].ttl
-    return False
-
-
 # --- the parts
 
 
 def _groups(matrix: Matrix, shapes: Shapes, group: Group, own: Sequence[Atom]) -> Iterator[Group]:
     """The atoms as few groups."""
     shared: dict[tuple[tuple[int, int], ...], list[FamilyProbe]] = {}
+    full = (1 << len(matrix.nodes)) - 1
     for test in group.tests:
-        ways = _merged((a.sources, a.destinations) for a in own if a.test == test)
-        if ways:
+        rows = union(dict.fromkeys(members(atom.sources), atom.destinations)
+                     for atom in own if atom.test == test)  # fmt: skip
+        if rows:
+            ways = cover(rows, [full] * len(matrix.nodes), ())
             shared.setdefault(tuple(sorted(ways)), []).append(test)
     for blocks, tests in shared.items():
         for sources, destinations in blocks:
@@ -402,47 +229,3 @@ def _groups(matrix: Matrix, shapes: Shapes, group: Group, own: Sequence[Atom]) -
             )
             if cells := list(pairs(shapes.rows(part))):
                 yield told(matrix, shapes, group, part, cells)
-
-
-def told(
-    matrix: Matrix,
-    shapes: Shapes,
-    group: Group,
-    part: Group,
-    cells: Sequence[tuple[int, int]],
-) -> Group:
-    """A part with its own words and numbers."""
-    test = part.tests[0]
-    required = any(matrix.probes[t.probe].severity is Severity.REQUIRED for t in part.tests)
-    index = matrix.index(matrix.families.index(test.family), test.probe, *cells[0])
-    outcome = matrix.outcome(index)
-    assert outcome is not None  # it was planned
-    sides = (part.sources, part.destinations, part.both_ways)
-    where = group.where
-    if sides != (group.sources, group.destinations, group.both_ways):
-        where = shapes.way(*(sum(1 << n for n in side) for side in sides[:2]))
-        where = where.replace(" → ", " ↔ ") if part.both_ways else where
-    return part._replace(
-        severity=Severity.REQUIRED if required else Severity.RECOMMENDED,
-        where=where,
-        pairs=len(cells),
-        cells=len(cells) * len(part.tests),
-        sample=group.sample._replace(
-            source=cells[0][0],
-            destination=cells[0][1],
-            probe=test.probe,
-            family=test.family,
-            outcome=outcome,
-        ),
-    )
-
-
-def _merged(ways: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Blocks as few as they can be told, every source to every destination still."""
-    found = list(dict.fromkeys(ways))
-    for side in (1, 0):
-        joined: dict[int, int] = {}
-        for way in found:
-            joined[way[1 - side]] = joined.get(way[1 - side], 0) | way[side]
-        found = [(a, b) if side else (b, a) for a, b in joined.items()]
-    return found

@@ -15,8 +15,9 @@ from typing import NamedTuple
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.discovery import culprits
 from preflight.core.diagnosis.trial import SEEKS, SOUGHT
+from preflight.core.findings.atoms import Atom, Looked, Part, at, told
+from preflight.core.findings.contradictions import culprit
 from preflight.core.findings.shapes import Shapes, pairs
-from preflight.core.findings.split import Atom, Looked, Part, at, culprit, told
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
 from preflight.core.model import Cause, Family, Leg, Place

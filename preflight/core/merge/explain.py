@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from preflight.core.diagnosis.plain import plain, read_diagnosis
+from preflight.core.findings.atoms import Looked
 from preflight.core.findings.build import findings
 from preflight.core.findings.hazards import numbered
 from preflight.core.findings.model import Finding
-from preflight.core.findings.split import Looked
 from preflight.core.groups import FamilyProbe, Group, Kind, groups
 from preflight.core.matrix import Matrix
 from preflight.core.snapshot import Snapshot
