@@ -540,4 +540,4 @@ def test_interrupted_while_it_logs_in(lab4: Lab, tmp_path: Path) -> None:
     assert result.ending is Ending.INTERRUPTED
     assert verdicts(load(next(tmp_path.iterdir()))) == {Verdict.UNKNOWN: 36}
     for session in free.sessions:
-        assert session.ended.wait(30)
+        session.process.wait(30)  # one that was too late has no reader that hears its end
