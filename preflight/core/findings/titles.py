@@ -27,10 +27,10 @@ from preflight.core.model import Cause as CellCause
 from preflight.core.terms import listed, plural
 
 _UNKNOWN: Mapping[Cause, str] = {
-    Cause.NO_AGENT: "{where}: {what} is unknown, for want of an agent at both ends",
-    Cause.NOT_WATCHED: "{where}: {what} is unknown, because captures lost packets or probes could "
+    Cause.NO_AGENT: "{where}: {what} {verb} unknown, for want of an agent at both ends",
+    Cause.NOT_WATCHED: "{where}: {what} {verb} unknown, because captures lost packets or probes could "
     "not be sent",
-    Cause.INTERRUPTED: "{where}: {what} is unknown, because the run was ended",
+    Cause.INTERRUPTED: "{where}: {what} {verb} unknown, because the run was ended",
 }
 _PATTERNS: Mapping[FlowPattern, str] = {
     FlowPattern.HIGH_ONLY: "only from source ports of 1024 and above",
@@ -71,7 +71,8 @@ def title(cause: Cause, subject: Subject) -> str:
     """No full stop; the first letter as it comes."""
     where, what = subject.where, subject.what
     if cause in _UNKNOWN:
-        return _UNKNOWN[cause].format(where=where, what=what)
+        verb = "are" if " and " in what else "is"
+        return _UNKNOWN[cause].format(where=where, what=what, verb=verb)
     if cause is Cause.RULE or (cause is Cause.TRANSLATION and subject.hits):
         return _of_rule(subject)
     if cause is Cause.KERNEL:
