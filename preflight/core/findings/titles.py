@@ -28,8 +28,8 @@ from preflight.core.terms import listed, plural
 
 _UNKNOWN: Mapping[Cause, str] = {
     Cause.NO_AGENT: "{where}: {what} {verb} unknown, for want of an agent at both ends",
-    Cause.NOT_WATCHED: "{where}: {what} {verb} unknown, because captures lost packets or probes could "
-    "not be sent",
+    Cause.NOT_WATCHED: "{where}: {what} {verb} unknown, because captures lost packets or "
+    "probes could not be sent",
     Cause.INTERRUPTED: "{where}: {what} {verb} unknown, because the run was ended",
 }
 _PATTERNS: Mapping[FlowPattern, str] = {
