@@ -26,7 +26,11 @@ from samples import (
     blocked,
     sample,
 )
+from test_findings_brief import brief
+from test_findings_split import GENEVE4, RULE, inside, made
 
+from preflight.core.findings.model import Cause as Blame
+from preflight.core.findings.model import Change, Finding
 from preflight.core.matrix import Matrix
 from preflight.core.merge.choice import differ, rank
 from preflight.core.merge.merge import merge
@@ -321,6 +325,44 @@ class TestContradictions:
         whole = merge([("a", sample(2)), ("b", strict)])
         assert whole.matrix.probes[1].severity is Severity.REQUIRED
         assert any("health is required in some" in note for note in whole.notes)
+
+
+def explained(*faults: Fault, findings: Sequence[Finding]) -> Snapshot:
+    made = sample(4, 2, list(faults))
+    return replace(made, findings=tuple(findings))
+
+
+def test_what_looks_found_out_stands_for_the_cells_of_its_finding() -> None:
+    """Two rules of n3, each for some senders: what each run says of them is said of the whole."""
+    matrix = sample(4, 2, [Fault(DROPPED_AT_DESTINATION, "*", "n3", "geneve")]).matrix
+    one = RULE._replace(handle=20, text="ip saddr 10.0.0.1 udp dport 6081 drop")
+    looks = [inside(one, GENEVE4), brief(inside(RULE, GENEVE4, source=1)),
+             brief(inside(RULE, GENEVE4, source=3))]  # fmt: skip
+    fault = Fault(DROPPED_AT_DESTINATION, "*", "n3", "geneve")
+    part = explained(fault, findings=made(matrix, looks))
+    whole = merge([("a.json", part), ("b.json", local("n1"))])
+    assert [(f.cause, f.cells, f.title) for f in whole.findings if f.cause is Blame.RULE] == [
+        (f.cause, f.cells, f.title) for f in part.findings
+    ]
+
+
+def test_what_tables_proved_stands_where_its_cells_do() -> None:
+    fault = Fault(DROPPED_ON_PATH, "n1", "n2", "geneve")
+    (found,) = made(sample(4, 2, [fault]).matrix, [])
+    proved = found._replace(
+        cause=Blame.NEIGHBOUR, title="n1's neighbour entry for n2 is permanent and wrong",
+        nodes=(0,), evidence=("`ip neigh` on n1",), requests=(),
+        changes=(Change("n1", "ip", ("ip neigh del 10.0.0.2 dev eth0",), ()),),
+    )  # fmt: skip
+    part = explained(fault, findings=[proved])
+    (told,) = merge([("a.json", part), ("b.json", sample(4, 2, [fault]))]).findings
+    assert (told.cause, told.title, told.changes) == (proved.cause, proved.title, proved.changes)
+    assert (told.cells, told.nodes) == (1, (0,))
+    assert told.evidence[0] == "`ip neigh` on n1"
+    worse = Fault(blocked(Place.SOURCE), "n1", "n2", "geneve")
+    whole = merge([("a.json", part), ("b.json", sample(4, 2, [worse]))])
+    stands = {finding.kinds[0].place: finding.cause for finding in whole.findings}
+    assert stands in ({Place.PATH: Blame.NEIGHBOUR}, {Place.SOURCE: Blame.NODE_FIREWALL})
 
 
 def test_it_is_saved_and_read_back_whole(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ class Claims:
                 pairs=sum(row.bit_count() for row in rows.values()),
                 cells=sum(g.cells for g in own),
                 nodes=tuple(sorted(set(told.nodes))),
-                evidence=(*told.evidence, *evidence(self.matrix, own, ())),
+                evidence=tuple(dict.fromkeys((*told.evidence, *evidence(self.matrix, own, ())))),
                 diagnosis=None,
                 sample=(first.source, first.destination),
                 changes=tuple(told.changes),
