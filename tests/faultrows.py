@@ -886,7 +886,7 @@ HOPS = (
         (
             Find(
                 Cause.NETWORK,
-                "n2 → rack=b; n1 → n4",
+                "rack=a → n4; n2 → n3",
                 3,
                 ("drops UDP 6081, after 10.99.0.2 (hop 2)",),
                 asks=2,
