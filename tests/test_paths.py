@@ -44,6 +44,7 @@ from preflight.core.model import (
     Family,
     Leg,
     Place,
+    Verdict,
 )
 from preflight.core.options import CheckOptions
 from preflight.core.snapshot import Snapshot
