@@ -7,11 +7,13 @@ judgement is used to know it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import permutations
 from random import Random
 from typing import NamedTuple
 
 import pytest
-from faultbench import Fault, Row, examine, injected
+from farlab import FarLab, far_lab
+from faultbench import Fault, Row, examine, filled, fw, injected
 from labs import PREFIX
 
 from preflight.core.findings.build import explained
@@ -69,6 +71,49 @@ def test_each_cell_is_laid_to_what_ends_it(lab: Lab, seed: int) -> None:
         assert len(findings) == 1, f"{cell}\n{told}"
         assert _names(findings[0], expected), f"{cell} is {expected.name}'s\n{told}"
     assert len(snapshot.findings) <= len({one.name for one in drawn}), told
+
+
+# --- two routers ---------------------------------------------------------------------------------
+
+_ROUTERS = {"fw": ("$gw_a", "10.99.0.1"), "r2": ("$gw_b", "10.99.0.2")}
+_TALKATIVE = tuple(Fault(where, "sysctl -qw net.ipv4.icmp_ratelimit=0") for where in _ROUTERS)
+
+
+@pytest.fixture(scope="module")
+def far() -> Iterator[FarLab]:
+    with far_lab(f"{PREFIX}-r2") as up:
+        yield up
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_cell_is_laid_to_its_own_router(far: FarLab, seed: int) -> None:
+    """One of two routers drops, pair by pair and at random, what goes between the racks."""
+    random = Random(seed)
+    address = {node.name: node.addresses[0] for node in far.nodes}
+    rack = {node.name: node.rack for node in far.nodes}
+    truth: dict[tuple[str, str, str], str] = {}
+    rules: dict[str, list[str]] = {}
+    for probe in random.sample(list(_NFT), random.randint(1, 2)):
+        for source, destination in permutations(address, 2):
+            if rack[source] != rack[destination] and random.random() < 0.6:
+                where = truth[probe, source, destination] = random.choice(list(_ROUTERS))
+                ends = f"ip saddr {address[source]} ip daddr {address[destination]}"
+                rules.setdefault(where, []).append(f"{ends} {_NFT[probe]} drop")
+    with injected(far, [*_TALKATIVE, *(Fault(w, fw("forward", *own)) for w, own in rules.items())]):
+        snapshot = examine(far, Row("", (), ()))
+    told = "\n".join(f"{f.where}: {f.title}" for f in snapshot.findings)
+    for cell in _cells(snapshot):
+        findings, where = _findings(snapshot, cell), truth.get(cell)
+        assert len(findings) == (where is not None), f"{cell}\n{told}"
+        if where is not None:
+            own = [f"after {filled(far, a)} " for a in _ROUTERS[where]]
+            own += [f"and {filled(far, a)} " for a in _ROUTERS[where]]  # the other way
+            known = "(hop " not in findings[0].title or any(a in findings[0].title for a in own)
+            assert known, f"{cell} is {where}'s\n{told}"
+    assert told.count("(hop ") > 0
+
+
+# --- what is drawn, and what is found ------------------------------------------------------------
 
 
 def _draw(random: Random, racks: dict[str, str]) -> Iterator[Drawn]:

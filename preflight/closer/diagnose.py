@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from preflight.closer.examiner import Examiner
 from preflight.closer.ground import Ground
 from preflight.core.diagnosis.conclusions import Diagnosis
-from preflight.core.findings.again import confirmed, doubtful, lossy
+from preflight.core.findings.again import confirmed, doubtful, lossy, more_paths
 from preflight.core.findings.atoms import Looked
 from preflight.core.findings.brief import brief_samples
 from preflight.core.findings.build import findings
@@ -108,28 +108,31 @@ class _Closer:
         return looks, seen_from
 
     def second(self, looks: dict[int, list[Looked]]) -> dict[int, list[Looked]]:
-        """The looks, less those that another one does not bear out, and with some more."""
+        """The looks, those made void that another one does not bear out, and some more."""
         doubted = [(i, look) for i, own in looks.items() for look in doubtful(self._shapes, own)]
         usable = self._ground.chorus.alive
-        more = lossy(self._shapes, self._groups, looks, usable)
+        more = [
+            *more_paths(self._shapes, self._groups, looks, usable),
+            *lossy(self._shapes, self._groups, looks, usable),
+        ]
         if not (doubted or more) or self._ground.chorus.interrupted:
             return looks
         late = self._examiner is not None and self._examiner.late
-        asked = [self._as_before(i, look) for i, look in doubted] + [sample for _, sample in more]
+        asked = [self._in_brief(i, look) for i, look in doubted] + [s for _, s in more]
         made = [None] * len(asked) if late else self._made(asked)
         out = {i: list(own) for i, own in looks.items()}
-        for (i, look), again in zip(doubted, made, strict=False):
-            if not confirmed(look, again):
-                out[i].remove(look)
+        for (i, look), found in zip(doubted, made, strict=False):
+            if not confirmed(look, found):
+                out[i][out[i].index(look)] = look._replace(diagnosis=Diagnosis())
         for (i, _), found in zip(more, made[len(doubted) :], strict=True):
             if found is not None:
                 out[i].append(found)
         return out
 
-    def _as_before(self, position: int, look: Looked) -> Sample:
+    def _in_brief(self, position: int, look: Looked) -> Sample:
         test = look.test or self._groups[position].tests[0]
         kind = self._groups[position].kind
-        return Sample(look.source, look.destination, *test, kind, brief=look.brief)
+        return Sample(look.source, look.destination, *test, kind, brief=True)
 
     def _made(self, asked: Sequence[Sample]) -> list[Looked | None]:
         if self._examiner is None:

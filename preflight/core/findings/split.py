@@ -57,7 +57,7 @@ def _causes(
     known: dict[Atom, int] = {}
     for atom in atoms(shapes, group):
         said = [(look, word) for look, word in words if atom.holds(look)]
-        if _agree(said, piles):
+        if _agree(said, piles, inside=inside):
             found = {word for _, word in said if word not in (_NOTHING, _IN_VAIN)}
             known[atom] = found.pop() if found else _IN_VAIN if said and inside else _NOTHING
         else:
@@ -80,11 +80,15 @@ def _word(shapes: Shapes, look: Looked, piles: Sequence[Sequence[Looked]], *, in
     if inside:
         own = [n for n, pile in enumerate(piles) if look in pile]
         return own[0] if own else _NOTHING if look.diagnosis.hits else _IN_VAIN
+    if look.brief and look.diagnosis.path is None:
+        return _IN_VAIN  # it was asked twice, and did not say the same
     fits = [n for n, p in enumerate(piles) if not any(contradict(shapes, look, o) for o in p)]
     return fits[0] if len(fits) == 1 else _NOTHING
 
 
-def _agree(said: Sequence[tuple[Looked, int]], piles: Sequence[Sequence[Looked]]) -> bool:
+def _agree(
+    said: Sequence[tuple[Looked, int]], piles: Sequence[Sequence[Looked]], *, inside: bool
+) -> bool:
     """Whether looks at some cells may all tell of one cause.
 
     A brief look, or one at a node whose rules merely count, may miss what another found; a trace
@@ -94,7 +98,8 @@ def _agree(said: Sequence[tuple[Looked, int]], piles: Sequence[Sequence[Looked]]
     if len(found) != 1:
         return not found
     (one,) = found
-    return not _traced(piles[one]) or not any(w == _IN_VAIN and k.brief for k, w in said)
+    in_vain = any(word == _IN_VAIN and look.brief for look, word in said)
+    return not in_vain or (inside and not _traced(piles[one]))
 
 
 def _traced(pile: Sequence[Looked]) -> bool:

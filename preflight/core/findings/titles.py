@@ -38,6 +38,7 @@ _PATTERNS: Mapping[FlowPattern, str] = {
     FlowPattern.RANGE: "only from some ranges of source ports",
     FlowPattern.REPLIES_ONLY: "only where it looks like a reply (source port equal to the port)",
 }
+_SHOWN = 2  # routers behind which it ends
 _RULESETS = {
     "nft": "nftables",
     "iptables": "iptables",
@@ -356,14 +357,24 @@ def _network(subject: Subject) -> str:
         return f"{text}, refused {listed(dict.fromkeys(map(str, by)))}"
     if kind.cause is CellCause.REJECTED:
         text += ", with an RST in the destination's name"
-    path = next((d.path for d in subject.diagnoses if d.path and hop(d.path)), None)
-    return text + hop(path) if path is not None else text
+    return text + _hops([d.path for d in subject.diagnoses if d.path])
 
 
-def hop(path: Path) -> str:
-    """`, after 198.18.1.1 (hop 1)`, where it ends behind a router; else nothing."""
-    if not path.routers or path.silent is None:
-        return ""
+def _hops(paths: Sequence[Path]) -> str:
+    """`, after 198.18.1.1 (hop 1)`, with the routers of either direction where both are known."""
+    ends = [path for path in paths if path.routers and path.silent is not None]
+    ends = [path for path in ends if not path.back] or ends
+    ends = [path for path in ends if _is_six(path) is _is_six(ends[0])]
+    told = list(dict.fromkeys(map(_hop, ends)))
+    more = [f"{plural(len(told) - _SHOWN, 'router')} more"] if len(told) > _SHOWN else []
+    return f", after {listed([*told[:_SHOWN], *more])}" if told else ""
+
+
+def _is_six(path: Path) -> bool:
+    return ":" in path.routers[-1].address
+
+
+def _hop(path: Path) -> str:
     last = path.routers[-1]
     way = " on the way back" if path.back else ""
-    return f", after {last.address} (hop {last.ttl}{way})"
+    return f"{last.address} (hop {last.ttl}{way})"
