@@ -203,6 +203,9 @@ def test_routers_of_either_direction_are_told() -> None:
     there, back = ends(1), ends(1)._replace(routers=(Router(1, "198.18.8.1"),))
     (one,) = made(matrix, [between(0, 2, path=there), between(2, 0, path=back)])
     assert one.title.endswith(", after 198.18.9.1 (hop 1) and 198.18.8.1 (hop 1)")
+    known = back._replace(distance=1)  # then there is but one, with an address on either side
+    (one,) = made(matrix, [between(0, 2, path=there), between(2, 0, path=known)])
+    assert one.title.endswith(", after 198.18.9.1 (hop 1)")
 
 
 def test_loss_is_looked_at_between_other_nodes_too() -> None:

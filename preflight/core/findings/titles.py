@@ -365,9 +365,16 @@ def _hops(paths: Sequence[Path]) -> str:
     ends = [path for path in paths if path.routers and path.silent is not None]
     ends = [path for path in ends if not path.back] or ends
     ends = [path for path in ends if _is_six(path) is _is_six(ends[0])]
-    told = list(dict.fromkeys(map(_hop, ends)))
+    told = list(dict.fromkeys(_hop(path) for path in ends if not _same_router(ends[0], path)))
     more = [f"{plural(len(told) - _SHOWN, 'router')} more"] if len(told) > _SHOWN else []
     return f", after {listed([*told[:_SHOWN], *more])}" if told else ""
+
+
+def _same_router(first: Path, path: Path) -> bool:
+    """Whether that is one router, seen from its other side: its address differs there."""
+    lengths = {one.distance for one in (first, path)} - {None}
+    turned = first.routers[-1].ttl + path.routers[-1].ttl - 1
+    return _hop(first) != _hop(path) and lengths == {turned}
 
 
 def _is_six(path: Path) -> bool:
