@@ -272,6 +272,8 @@ def _noise(
 ) -> bool:
     """Loss that hits all packets alike hits some probes of a pair and spares others."""
     kinds = (a.kind, b.kind)
+    if _named(of_a) or _named(of_b):
+        return False
     if any(k.verdict is not Verdict.LOSSY or k.cause is not Cause.DROPPED for k in kinds):
         return False
     if any(k.place not in (Place.PATH, None) for k in kinds):

@@ -61,8 +61,18 @@ def _ways(nodes: int, blocks: Sequence[Block]) -> list[tuple[int, int]]:
         for sources, destinations in (sides, sides[::-1])[: 1 + block.both_ways]:
             for source in members(sources):
                 rows[source] = rows.get(source, 0) | destinations
-    found = cover(rows, [(1 << nodes) - 1] * nodes, ())
-    return sorted(found, key=lambda way: [side & -side for side in way])  # as in the inventory
+    found = (_others(*way) for way in cover(rows, [(1 << nodes) - 1] * nodes, ()))
+    ways = [way for way in found if all(way)]
+    return sorted(ways, key=lambda way: [side & -side for side in way])  # as in the inventory
+
+
+def _others(sources: int, destinations: int) -> tuple[int, int]:
+    """The same without the way of one node to itself."""
+    if sources.bit_count() == 1:
+        return sources, destinations & ~sources
+    if destinations.bit_count() == 1:
+        return sources & ~destinations, destinations
+    return sources, destinations
 
 
 def _request(

@@ -1,0 +1,26 @@
+"""What of a trial a cell may be told by."""
+
+from trials import LOSSY, observed, planned
+
+from preflight.core.diagnosis.conclude import conclude
+from preflight.core.diagnosis.trial import Rule, RuleHit
+from preflight.core.model import GENEVE, Phase, Place
+
+RULE = Rule("nft", "inet", "x", "input", 2, 1, False, "udp dport 6081 drop", "", False, "input",
+            (), True)  # fmt: skip
+
+
+def test_what_a_node_dropped_after_the_path_is_not_what_the_path_lost() -> None:
+    """A router's limiter lets every third through, and of these a rule of the node takes some."""
+    shots = planned(GENEVE, LOSSY)
+    seen = observed(shots, lambda i, shot: i % 6 == 0)
+    through = sum(1 << i for i in range(len(shots)) if i % 3 == 0)
+    seen.seen["arrived"] = through
+    late = frozenset(i for i in range(len(shots)) if i % 6 == 3)
+    seen.hits = [RuleHit(1, "forward", late, RULE)]
+    told = conclude(seen, GENEVE, LOSSY, Phase.BEFORE, on_link=False)
+    assert told.hits == ()
+    inside = LOSSY._replace(place=Place.DESTINATION)
+    assert conclude(seen, GENEVE, inside, Phase.BEFORE, on_link=False).hits == tuple(seen.hits)
+    seen.hits = [RuleHit(1, "forward", late | {1}, RULE)]  # one of them never came: in a bridge
+    assert conclude(seen, GENEVE, LOSSY, Phase.BEFORE, on_link=False).hits
