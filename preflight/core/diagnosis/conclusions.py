@@ -25,6 +25,7 @@ class Path(NamedTuple):
     on_link: bool  # the source sends it straight to the destination: no router is asked
     control: tuple[Router, ...] = ()  # who answers the same to another port
     back: bool = False  # it is the answer's, from the destination to the source
+    mute: bool = False  # the last router had errors to give, and rejected nothing aloud
 
 
 class FlowPattern(StrEnum):

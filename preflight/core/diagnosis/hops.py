@@ -34,12 +34,14 @@ def path(observed: Observed, on_link: bool | None) -> Path | None:
         distance = None  # the TTL is not what it was when it left: something on the way set it
     if not main and distance is None and not straight:
         return None
+    silent = _silent(observed, main, routers)
     return Path(
         routers=routers,
-        silent=_silent(observed, main, routers),
+        silent=silent,
         distance=distance,
         on_link=straight,
         control=tuple(_routers(observed, control)),
+        mute=silent is not None and _mute(observed, main, routers[-1]),
     )
 
 
@@ -140,6 +142,16 @@ def _silent(observed: Observed, hops: int, routers: Sequence[Router]) -> int | N
     behind = [i for i in shots_in(hops) if shots[i].ttl > last]
     heard = {shots[i].ttl for i in behind if i in answered}
     return min({shots[i].ttl for i in behind} - heard, default=None)
+
+
+def _mute(observed: Observed, hops: int, last: Router) -> bool:
+    """Whether the last router said of a later shot that its TTL ran out, when it had said nothing
+    of one that came further: both are paid from the same few errors a second (Linux).
+    """
+    shots = observed.trial.shots
+    told = [e.shot for e in observed.errors if hops >> e.shot & 1 and e.sender == last.address]
+    further = [i for i in shots_in(hops) if shots[i].ttl > last.ttl]
+    return bool(told) and bool(further) and min(further) < max(told)
 
 
 def _rejected(observed: Observed, error: ShotError) -> bool:
