@@ -234,6 +234,25 @@ def test_sizes_flows_and_contents_that_contradict_each_other_are_two_causes() ->
         assert told(made(matrix, looks)) == (expected or {("rack=a → rack=b,c", 8)}), what
 
 
+def test_loss_between_two_racks_is_one_where_as_much_is_lost() -> None:
+    """A few percent hit some cells and spare others, so their shape says nothing."""
+    faults = [Fault(LOSSY, a, b, "geneve") for a, b in (("n1", "n3"), ("n2", "n4"), ("n6", "n1"))]
+    matrix = sample(6, 3, faults).matrix
+    bad = groups(matrix)
+
+    def found(**lost: int) -> set[str]:
+        looks = {
+            i: [between(g.sources[0], g.destinations[0],
+                        flows=Flows(FlowPattern.RANDOM, 36, (), 100 - lost[f"n{g.sources[0] + 1}"],
+                                    100))]
+            for i, g in enumerate(bad)
+        }  # fmt: skip
+        return {f.where for f in findings(matrix, bad, looks)}
+
+    assert found(n1=4, n2=7, n6=4) == {"n1 → n3; n2 → n4", "n6 → n1"}
+    assert found(n1=4, n2=40, n6=4) == {"n1 → n3", "n2 → n4", "n6 → n1"}
+
+
 # --- one firewall that rejects
 
 

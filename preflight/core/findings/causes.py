@@ -24,6 +24,7 @@ from preflight.core.groups import BY_THE_DESTINATION, Group
 from preflight.core.model import Cause, Leg, Place, Verdict
 
 _BAD = (Verdict.BLOCKED, Verdict.LOSSY)
+_ALIKE = 0.1  # of two shares of lost packets
 _COMPARED = 64  # of more groups nobody reads the last
 _REFUSED = (Cause.DROPPED, Cause.REJECTED)
 
@@ -283,7 +284,18 @@ def _noise(
         if flows is not None and flows.pattern is not FlowPattern.RANDOM:
             return False
     few, many = sorted((a, b), key=lambda group: group.cells)
-    return shapes.travels_within(few, many)
+    return shapes.travels_within(few, many) or (
+        shapes.between_the_same(a, b) and _alike_in_loss(of_a, of_b)
+    )
+
+
+def _alike_in_loss(of_a: Sequence[Diagnosis], of_b: Sequence[Diagnosis]) -> bool:
+    """Whether both lose packets at random, and about as many."""
+    shares = [
+        [1 - d.flows.passed / d.flows.sent for d in found if d.flows is not None and d.flows.sent]
+        for found in (of_a, of_b)
+    ]
+    return all(shares) and abs(max(shares[0]) - max(shares[1])) <= _ALIKE
 
 
 def _at_odds(

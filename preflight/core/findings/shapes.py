@@ -80,6 +80,15 @@ class Shapes:
         """What is lost of `few` is lost on the ways on which something of `many` is."""
         return _within(self._ways(few), self._ways(many))
 
+    def between_the_same(self, a: Group, b: Group) -> bool:
+        """All of both travels between the same two subnets, or inside one."""
+        ways = {
+            frozenset((self.neighbourhood(source), self.neighbourhood(destination)))
+            for group in (a, b)
+            for source, destination in pairs(self.rows(group))
+        }
+        return len(ways) == 1
+
     def _ways(self, group: Group) -> Rows:
         rows = self.rows(group)
         return _reversed(rows) if group.kind.leg is Leg.REPLY else rows
