@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from samples import (
+    ANSWERED,
     DROPPED_AT_DESTINATION,
     DROPPED_ON_PATH,
     LOSSY,
@@ -327,3 +328,15 @@ def test_a_block_there_and_back_of_which_a_node_hides_a_part_is_one() -> None:
     ]).matrix  # fmt: skip
     found = findings(matrix, groups(matrix))
     assert sorted((f.cause.value, f.cells) for f in found) == [("network", 6), ("node-firewall", 3)]
+
+
+def test_a_cell_with_another_fault_does_not_break_a_shape_but_an_open_one_does() -> None:
+    between_racks = [Fault(DROPPED_ON_PATH, f"rack={a}", f"rack={b}", "echo")
+                     for a in "abcd" for b in "abcd" if a != b]  # fmt: skip
+    own = Fault(blocked(Place.SOURCE), "n8", "n2", "echo")
+    found = findings(m := sample(8, 4, [*between_racks, own]).matrix, groups(m))
+    assert [f.where for f in found] == ["between nodes of unlike rack", "n8 → n2"]
+    assert [f.cells for f in found] == [47, 1]
+    opened = Fault(ANSWERED, "n8", "n2", "echo")
+    found = findings(m := sample(8, 4, [*between_racks, opened]).matrix, groups(m))
+    assert "between nodes of unlike rack" not in {f.where for f in found}

@@ -16,6 +16,7 @@ Rows = dict[int, int]  # for each source the set of its destinations
 _BETWEEN = 3  # classes; between two, "there and back" says the same in fewer words
 _PREFIXES = {Family.IPV4: (24, 23, 22, 20, 16), Family.IPV6: (64, 56, 48)}
 _LISTED = 4
+_MASKED = 8  # of so many cells one may have another cause
 _NEIGHBOURHOODS = 16  # more of them are no longer few
 
 
@@ -144,24 +145,38 @@ class Shapes:
         return {(near[s], near[d]) for s, row in self.rows(group).items() for d in members(row)}
 
     def partition(self, groups: Sequence[Group]) -> str | None:
-        """Words where the groups are all that was planned between, or inside, classes of nodes."""
+        """Words where the groups are all that was planned between, or inside, classes of nodes, but
+        for a few cells that are bad for another reason.
+        """
         rows = union(self.rows(group) for group in groups)
-        planned = self.planned(groups[0].tests[0])
+        test = groups[0].tests[0]
+        planned = self.planned(test)
         for word, sets in self._classes:
             own = {node: nodes for nodes in sets for node in members(nodes)}
             every = sum(sets)
             between = {s: planned[s] & every & ~own[s] for s in own}
-            if len(sets) >= _BETWEEN and rows == _clean(between):
+            if len(sets) >= _BETWEEN and self._nearly(rows, between, test):
                 return f"between nodes of unlike {word}"
-            if rows == _clean({s: planned[s] & own[s] for s in own}):
+            if self._nearly(rows, {s: planned[s] & own[s] for s in own}, test):
                 return f"between nodes of the same {word}"
             here, there = _sides(rows)
             part = {s: row & there for s, row in between.items() if here >> s & 1}
             several = len(sets) >= _BETWEEN and here & here - 1 and there & there - 1
-            if several and (here, there) != (every, every) and rows == _clean(part):
+            if several and (here, there) != (every, every) and self._nearly(rows, part, test):
                 ends = self._naming.name(here), self._naming.name(there)
                 return f"{ends[0]} → {ends[1]}, between nodes of unlike {word}"
         return None
+
+    def _nearly(self, rows: Rows, whole: Rows, test: FamilyProbe) -> bool:
+        """Whether these are all cells of the whole, but for a few that are not open either."""
+        if not _within(rows, whole):
+            return False
+        rest = {s: row & ~rows.get(s, 0) for s, row in whole.items()}
+        left = sum(row.bit_count() for row in rest.values())
+        if left * _MASKED > sum(row.bit_count() for row in whole.values()):
+            return False
+        opened = self._open(test) if left else []
+        return not any(row & opened[s] for s, row in rest.items() if row)
 
     def full_block(self, groups: Sequence[Group]) -> bool:
         """What lies between all their sources and all their destinations is nowhere open."""
