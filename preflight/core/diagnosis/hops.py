@@ -17,6 +17,7 @@ from preflight.core.model import Family
 _TTL_EXCEEDED = {Family.IPV4: (11, 0), Family.IPV6: (3, 0)}
 _UNREACHABLE = {Family.IPV4: 3, Family.IPV6: 1}
 _TOO_BIG = (Family.IPV4, 3, 4)
+_PROVED = 3
 
 
 def path(observed: Observed, on_link: bool | None) -> Path | None:
@@ -41,7 +42,7 @@ def path(observed: Observed, on_link: bool | None) -> Path | None:
         distance=distance,
         on_link=straight,
         control=tuple(_routers(observed, control)),
-        mute=silent is not None and _mute(observed, main, routers[-1]),
+        mute=silent is not None and _mute(observed, main | control, routers[-1]),
     )
 
 
@@ -145,13 +146,15 @@ def _silent(observed: Observed, hops: int, routers: Sequence[Router]) -> int | N
 
 
 def _mute(observed: Observed, hops: int, last: Router) -> bool:
-    """Whether the last router said of a later shot that its TTL ran out, when it had said nothing
-    of one that came further: both are paid from the same few errors a second (Linux).
+    """Whether the last router had errors to give all the while in which it rejected nothing.
+
+    Linux sends one peer six errors and then one a second, whatever for. Who had one left for each
+    of three shots, in half a second at most, had one for those between them as well.
     """
     shots = observed.trial.shots
-    told = [e.shot for e in observed.errors if hops >> e.shot & 1 and e.sender == last.address]
+    told = {e.shot for e in observed.errors if hops >> e.shot & 1 and e.sender == last.address}
     further = [i for i in shots_in(hops) if shots[i].ttl > last.ttl]
-    return bool(told) and bool(further) and min(further) < max(told)
+    return len(told) >= _PROVED and bool(further) and min(further) < max(told)
 
 
 def _rejected(observed: Observed, error: ShotError) -> bool:
