@@ -91,7 +91,9 @@ def in_brief(
         return None  # not lost there this time, or not watched
     whole = conclude(observed, probe, kind, Phase.AFTER, on_link=on_link)
     if kind.place is Place.PATH:
-        told = whole.path is not None and whole.path.silent is not None
+        told = whole.path is not None and (
+            whole.path.silent is not None or bool(whole.path.as_destination)
+        )
         return Diagnosis(path=whole.path) if told else None
     hits = tuple(hit for hit in whole.hits if not hit.of_discovery)
     return None if whole.notes and not hits else Diagnosis(hits=hits)

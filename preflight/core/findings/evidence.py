@@ -170,7 +170,7 @@ def _leaves_as(one: LeavesAs, matrix: Matrix) -> str:
 
 
 def _path(path: Path) -> Iterator[str]:
-    if path.on_link and not path.routers:
+    if path.on_link and not path.routers and not path.as_destination:
         yield (
             "the two nodes share a link: no router is between them, only switches, hypervisors and "
             "the nodes' own network cards"
@@ -180,6 +180,12 @@ def _path(path: Path) -> Iterator[str]:
         hops = ", ".join(f"{router.ttl}: {router.address}" for router in path.routers[:_SHOWN])
         what = "an answer, sent again" if path.back else "the same flow"
         yield f"{what} with rising TTL is answered by router {hops}"
+    if path.as_destination:
+        first = path.as_destination[0]
+        yield (
+            f"at hop {first} something answers a rising TTL with the destination's address, though "
+            "nothing arrives there: it translates destinations"
+        )
     if path.silent is not None:
         beyond = ""
         if path.distance is not None and path.silent > path.distance:
@@ -188,7 +194,7 @@ def _path(path: Path) -> Iterator[str]:
         for router in path.control:
             if router.ttl == path.silent:
                 yield f"router {router.ttl}, {router.address}, answers to another port all the same"
-    elif not path.routers:
+    elif not path.routers and not path.as_destination:
         where = "way back" if path.back else "path"
         yield f"no router on the {where} answers when a TTL runs out, so the hop is not known"
     if path.distance is not None:
