@@ -64,7 +64,7 @@ def conclude(
         kernel_node=kernel_node,
         path=None if another else _way(observed, kind, on_link),
         flows=flows(observed) if probe.one_way else None,
-        content=_content(observed, probe, phase, lengths, marking),
+        content=_content(observed, probe, kind, phase, lengths, marking),
         size=size,
         lengths=lengths,
         marking=marking,
@@ -102,6 +102,7 @@ def in_brief(
 def _content(
     observed: Observed,
     probe: Probe,
+    kind: Kind,
     phase: Phase,
     lengths: Lengths | None,
     marking: Marking | None,
@@ -109,7 +110,7 @@ def _content(
     """Where a size or the DF bit decides, other ports were asked with what passes at none; where
     the node marks this port's packets alone, others differ in more than their port.
     """
-    found = content(observed, phase, probe.protocol)
+    found = content(observed, phase, probe.protocol, kind.place)
     if found is None:
         return None
     by_length = lengths is not None and found.pattern is ContentPattern.PROTOCOL

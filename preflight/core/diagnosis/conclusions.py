@@ -66,12 +66,21 @@ class ContentPattern(StrEnum):
     PROTOCOL = "protocol"  # no port of this protocol passes
 
 
+class Until(StrEnum):
+    """How far a shot has to come to count as passed: past where the probe is lost."""
+
+    LEFT = "left"
+    ARRIVED = "arrived"
+    ACCEPTED = "accepted"
+
+
 class Content(NamedTuple):
     """The same flow with other bytes, and other ports with the same bytes."""
 
     pattern: ContentPattern
-    passed: tuple[str, ...]  # what arrived, in words: `UDP 6082`, `random bytes`
+    passed: tuple[str, ...]  # what passed, in words: `UDP 6082`, `random bytes`
     lost: tuple[str, ...]
+    until: Until = Until.ARRIVED
 
 
 class Size(NamedTuple):

@@ -13,6 +13,7 @@ from preflight.core.diagnosis.conclusions import (
     LeavesAs,
     Marking,
     Path,
+    Until,
 )
 from preflight.core.diagnosis.trial import SEEKS, SOUGHT, SOURCE, RuleHit
 from preflight.core.findings import size_words
@@ -24,6 +25,11 @@ from preflight.core.model import Evidence, Family
 from preflight.core.terms import listed, plural
 
 _SHOWN = 8
+_NOT = {
+    Until.LEFT: "did not leave",
+    Until.ARRIVED: "did not arrive",
+    Until.ACCEPTED: "were not accepted",
+}
 _UNFOUND = {
     SOUGHT: "its neighbours ask for its link-layer address (ICMPv6 type 135), get no answer (136), "
     "and can send it nothing over IPv6",
@@ -245,7 +251,7 @@ def _content(content: Content) -> Iterator[str]:
     if content.pattern is ContentPattern.PORT:
         yield f"a rule for this port: in the same run {passed} passed, {lost} did not"
     elif content.pattern is ContentPattern.PROTOCOL:
-        yield f"none of the ports tried passes: {lost} did not arrive"
+        yield f"none of the ports tried passes: {lost} {_NOT[content.until]}"
     else:
         yield f"the content decides: {passed} passed, {lost} did not"
 
