@@ -1,5 +1,6 @@
 """The arithmetic of chance, compared with counting every case."""
 
+from collections import Counter
 from itertools import combinations, pairwise, product
 from math import comb, exp, factorial
 from random import Random
@@ -13,6 +14,7 @@ from preflight.core.diagnosis.chance import (
     all_first,
     as_even,
     cleanly_apart,
+    few_blocks,
     few_runs,
     lost_every_round,
     these_every_round,
@@ -135,3 +137,18 @@ def _runs(sequence: tuple[bool, ...]) -> int:
 def _off(sequence: tuple[bool, ...]) -> float:
     rate = sum(sequence) / len(sequence)
     return max(abs(sum(sequence[:at]) - at * rate + 0.5) for at in range(1, len(sequence) + 1))
+
+
+@pytest.mark.parametrize(("flows", "dead"), [(6, 1), (7, 3), (8, 4), (9, 7)])
+def test_few_blocks_is_what_counting_all_ways_says(flows: int, dead: int) -> None:
+    counts = Counter(
+        sum(i in chosen and (i - 1) % flows not in chosen for i in range(flows))
+        for chosen in map(set, combinations(range(flows), dead))
+    )
+    for blocks in range(1, flows):
+        expected = sum(n for b, n in counts.items() if b <= blocks) / comb(flows, dead)
+        assert few_blocks(flows, dead, blocks) == pytest.approx(expected)
+
+
+def test_few_blocks_says_nothing_of_all_or_none() -> None:
+    assert few_blocks(9, 0, 0) == few_blocks(9, 9, 1) == 1.0

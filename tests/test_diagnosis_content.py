@@ -8,12 +8,14 @@ import pytest
 from cells import CALM
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import sample
 from trials import BLOCKED, LOSSY, mask_of, observed, planned, wild_observed
 
-from preflight.core.diagnosis.conclusions import ContentPattern
+from preflight.core.diagnosis.conclusions import ContentPattern, Diagnosis, Until
 from preflight.core.diagnosis.content import Fate, content, pattern
 from preflight.core.diagnosis.trial import Form, Observed, Purpose, Shot
-from preflight.core.model import ECHO, HEALTH, Phase, Probe, ProbeKind, Protocol, Severity
+from preflight.core.findings.evidence import of_diagnosis
+from preflight.core.model import ECHO, HEALTH, Phase, Place, Probe, ProbeKind, Protocol, Severity
 
 THROUGH, LOST, NOT_SENT = Fate
 INNER, TUNNEL = ContentPattern.INNER, ContentPattern.TUNNEL
@@ -228,3 +230,38 @@ class TestLoss:
 def test_an_answer_for_anything(seen: Observed, phase: Phase, protocol: Protocol) -> None:
     found = content(seen, phase, protocol)
     assert found is None or found.lost
+
+
+class TestPlace:
+    """What counts is whether a shot got past where the probe is lost."""
+
+    def test_behind_the_path_the_destination_may_drop_the_rest(self) -> None:
+        seen = through(lambda shot: shot.port != 6081)
+        seen.seen["accepted"] = 0
+        found = content(seen, Phase.BEFORE, place=Place.PATH)
+        assert found is not None
+        assert (found.pattern, found.passed) == (PORT, ("UDP 6082", "UDP 33434"))
+        assert found.until is Until.ARRIVED
+
+    def test_a_destination_that_drops_all(self) -> None:
+        seen = through(lambda _: True)
+        seen.seen["accepted"] = 0
+        found = content(seen, Phase.BEFORE, place=Place.DESTINATION)
+        assert found is not None
+        assert (found.pattern, found.until) == (PROTOCOL, Until.ACCEPTED)
+
+    def test_a_source_that_drops_one_port_before_a_path_that_drops_all(self) -> None:
+        seen = through(lambda _: False)
+        seen.seen["left"] = sum(1 << i for i, s in enumerate(seen.trial.shots) if s.port != 6081)
+        found = content(seen, Phase.BEFORE, place=Place.SOURCE)
+        assert found is not None
+        assert (found.pattern, found.until) == (PORT, Until.LEFT)
+
+    def test_what_nobody_watched_is_not_said_of_it(self) -> None:
+        seen = through(lambda _: False)
+        seen.seen["arrived"] = None
+        found = content(seen, Phase.BEFORE, place=Place.PATH)
+        assert found is not None
+        assert found.until is Until.ACCEPTED
+        told = list(of_diagnosis(Diagnosis(content=found), sample(4, 1, []).matrix))
+        assert told[0].endswith("and UDP 33434 were not accepted")

@@ -5,6 +5,7 @@ Networks are simulated: what each does to the very shots that a check fires, tho
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import product
 from random import Random
 
 import pytest
@@ -194,6 +195,14 @@ class TestSomeDead:
                 assert not dead
         assert named >= 48
 
+    def test_a_hash_hardly_ever_looks_like_ranges(self) -> None:
+        """Fewer than one bundle in 1,000 is taken for a rule about source ports."""
+        called: Counter[FlowPattern | None] = Counter()
+        for members, loss in product((2, 4, 8), (0.0, 0.02)):
+            called += found(dead_member(members, loss), 350, SWEEP, f"hash {members} {loss}")
+        assert called[FlowPattern.RANGE] < called.total() / 1000, called
+        assert called[FlowPattern.SOME_DEAD] > called.total() * 0.95, called
+
     def test_heavy_loss_on_the_others_does_not_hide_it(self) -> None:
         called = found(dead_member(4, 0.3), 200)
         assert called[FlowPattern.SOME_DEAD] >= 170
@@ -267,6 +276,8 @@ class TestByPort:
             (FlowPattern.RANGE, lambda port: 32768 <= port < 61000),
             (FlowPattern.RANGE, lambda port: port >= 49152),
             (FlowPattern.RANGE, lambda port: not 20000 <= port < 50000),
+            (FlowPattern.RANGE, lambda port: not (1024 <= port < 10000 or port >= 58000)),
+            (FlowPattern.RANGE, lambda port: 12000 <= port < 24000 or 40000 <= port < 60000),
         ],
     )
     def test_a_rule_for_source_ports(
@@ -275,6 +286,14 @@ class TestByPort:
         for shots in (SWEEP, THOROUGH):
             called = found(by_port(may_pass, loss), 20, shots)
             assert called[pattern] >= (19 if loss < 0.1 else 15), called
+
+    def test_four_neighbours_are_a_range_and_three_may_be_either(self) -> None:
+        """Of 36 flows: 1 in 1,636 hashes makes the first, 1 in 198 the other."""
+        ports = sorted(_swept(SWEEP))
+        for number, pattern in ((3, None), (4, FlowPattern.RANGE)):
+            dead = ports[20 : 20 + number]
+            told = flows(observed(SWEEP, lambda _, shot, d=dead: shot.source_port not in d))  # type: ignore[misc]
+            assert (told and told.pattern) is pattern
 
     def test_one_port_off_is_another_range(self) -> None:
         assert once(by_port(lambda port: port > 1024)).pattern is FlowPattern.RANGE

@@ -78,6 +78,72 @@ def answered(*hops: int) -> tuple[Router, ...]:
     return tuple(Router(hop, ROUTERS[hop - 1]) for hop in hops)
 
 
+def renamed(
+    seen: Observed, hops: Collection[int], *, control: bool = False, port: int = 4240
+) -> Observed:
+    """Its routers at `hops` answer with the destination's address, as connection tracking has them
+    do that translates destinations; to the other port's flow, too, if `control`.
+    """
+    shots = seen.trial.shots
+    seen.errors = [
+        error._replace(sender=DESTINATION)
+        if shots[error.shot].ttl in hops and (control or shots[error.shot].port == port)
+        else error
+        for error in seen.errors
+    ]
+    seen.destination_address = DESTINATION
+    return seen
+
+
+class TestInTheDestinationsName:
+    def test_is_no_router_but_a_sign_of_translation(self) -> None:
+        found = path(renamed(way(2, 1, probe=HEALTH), {1}), on_link=False)
+        assert found == Path((), None, 2, False, as_destination=(1,))
+
+    def test_routers_before_it_are_routers(self) -> None:
+        found = path(renamed(way(3, 2, probe=HEALTH), {2}), on_link=False)
+        assert found is not None
+        assert (found.routers, found.silent, found.as_destination) == (answered(1), None, (2,))
+
+    @pytest.mark.parametrize("probe", [GENEVE, ECHO], ids=lambda probe: probe.name)
+    def test_of_any_probe(self, probe: Probe) -> None:
+        found = path(renamed(way(2, 1, probe=probe), {1}, port=probe.port or 0), on_link=False)
+        assert found is not None
+        assert (found.routers, found.as_destination) == ((), (1,))
+
+    def test_an_address_that_leads_to_the_node_whatever_the_port_proves_nothing(self) -> None:
+        found = path(renamed(way(3, 2), {2, 3}, control=True), on_link=False)
+        assert found == Path(answered(1), None, 3, False, answered(1))
+        seen = renamed(way(3, 2, probe=HEALTH), {2})
+        there = seen.passages["arrived"]
+        seen.passages["arrived"] = {
+            i: one._replace(destination="10.0.0.3") for i, one in there.items()
+        }
+        found = path(seen, on_link=False)
+        assert found is not None
+        assert (found.routers, found.as_destination) == (answered(1), ())
+
+    def test_nor_where_the_flow_arrives(self) -> None:
+        found = path(renamed(way(2, None, probe=HEALTH), {1, 2}), on_link=False)
+        assert found is not None
+        assert found.as_destination == ()
+
+    def test_nor_where_nobody_watched(self) -> None:
+        seen = renamed(way(2, 1, probe=HEALTH), {1})
+        seen.seen["arrived"] = None
+        found = path(seen, on_link=False)
+        assert found is not None
+        assert found.as_destination == ()
+
+    def test_the_destination_itself_may_say_so_of_what_it_got(self) -> None:
+        """It forwards to a pod."""
+        seen = renamed(way(1, 1, probe=HEALTH), {1})
+        seen.seen["arrived"] = (1 << len(seen.trial.shots)) - 1
+        found = path(seen, on_link=False)
+        assert found is not None
+        assert found.as_destination == ()
+
+
 class TestBlocked:
     @pytest.mark.parametrize("probe", [GENEVE, HEALTH, ECHO], ids=lambda probe: probe.name)
     @pytest.mark.parametrize("family", Family)

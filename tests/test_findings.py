@@ -22,7 +22,7 @@ from samples import (
     sample,
 )
 
-from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern, Flows
+from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern, Flows, Path
 from preflight.core.diagnosis.trial import Rule, RuleHit
 from preflight.core.findings.atoms import Looked
 from preflight.core.findings.build import explained, findings
@@ -270,3 +270,12 @@ def test_every_bad_cell_is_in_one_finding_and_no_open_one_in_any(faults: list[Fa
     assert required == sorted(required, reverse=True)
     for _, _, source, destination in bad:
         assert explained(made, source, destination)
+
+
+def test_a_router_that_answers_in_the_destinations_name_translates() -> None:
+    way = Path((), None, 1, False, as_destination=(1,))
+    matrix = sample(4, 1, [Fault(rejected("destination"), "n1", "n3", "health")]).matrix
+    (finding,) = found(matrix, {0: looked(path=way)})
+    assert finding.cause is Cause.TRANSLATION
+    assert "rewrites the destination address of TCP 4240" in finding.title
+    assert not finding.requests

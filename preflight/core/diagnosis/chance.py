@@ -97,6 +97,20 @@ def few_runs(sequence: Sequence[bool]) -> float:
     return ways / comb(ones + zeros, ones)
 
 
+def few_blocks(flows: int, dead: int, blocks: int) -> float:
+    """The chance that `dead` of `flows` flows lie in so few blocks, the last port being next to the
+    first, where each is as likely to be dead as any other: what a hash does.
+    """
+    if not 0 < dead < flows:
+        return 1.0
+    alive = flows - dead
+    # Where a circle is cut into as many blocks of either sort.
+    ways = sum(
+        flows * comb(dead - 1, n - 1) * comb(alive - 1, n - 1) // n for n in range(1, blocks + 1)
+    )
+    return ways / comb(flows, dead)
+
+
 def as_even(sequence: Sequence[bool]) -> float:
     """The chance that passing packets are spread at least as evenly, where their order is random
     behind the first.

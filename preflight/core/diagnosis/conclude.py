@@ -64,7 +64,7 @@ def conclude(
         kernel_node=kernel_node,
         path=None if another else _way(observed, kind, on_link),
         flows=flows(observed) if probe.one_way else None,
-        content=_content(observed, probe, phase, lengths, marking),
+        content=_content(observed, probe, kind, phase, lengths, marking),
         size=size,
         lengths=lengths,
         marking=marking,
@@ -91,7 +91,9 @@ def in_brief(
         return None  # not lost there this time, or not watched
     whole = conclude(observed, probe, kind, Phase.AFTER, on_link=on_link)
     if kind.place is Place.PATH:
-        told = whole.path is not None and whole.path.silent is not None
+        told = whole.path is not None and (
+            whole.path.silent is not None or bool(whole.path.as_destination)
+        )
         return Diagnosis(path=whole.path) if told else None
     hits = tuple(hit for hit in whole.hits if not hit.of_discovery)
     return None if whole.notes and not hits else Diagnosis(hits=hits)
@@ -100,6 +102,7 @@ def in_brief(
 def _content(
     observed: Observed,
     probe: Probe,
+    kind: Kind,
     phase: Phase,
     lengths: Lengths | None,
     marking: Marking | None,
@@ -107,7 +110,7 @@ def _content(
     """Where a size or the DF bit decides, other ports were asked with what passes at none; where
     the node marks this port's packets alone, others differ in more than their port.
     """
-    found = content(observed, phase, probe.protocol)
+    found = content(observed, phase, probe.protocol, kind.place)
     if found is None:
         return None
     by_length = lengths is not None and found.pattern is ContentPattern.PROTOCOL

@@ -26,6 +26,9 @@ class Path(NamedTuple):
     control: tuple[Router, ...] = ()  # who answers the same to another port
     back: bool = False  # it is the answer's, from the destination to the source
     mute: bool = False  # the last router had errors to give, and rejected nothing aloud
+    # TTLs at which a router answers with the destination's address, though nothing arrives there:
+    # connection tracking puts that for its own where it translates destinations.
+    as_destination: tuple[int, ...] = ()
 
 
 class FlowPattern(StrEnum):
@@ -64,12 +67,21 @@ class ContentPattern(StrEnum):
     PROTOCOL = "protocol"  # no port of this protocol passes
 
 
+class Until(StrEnum):
+    """How far a shot has to come to count as passed: past where the probe is lost."""
+
+    LEFT = "left"
+    ARRIVED = "arrived"
+    ACCEPTED = "accepted"
+
+
 class Content(NamedTuple):
     """The same flow with other bytes, and other ports with the same bytes."""
 
     pattern: ContentPattern
-    passed: tuple[str, ...]  # what arrived, in words: `UDP 6082`, `random bytes`
+    passed: tuple[str, ...]  # what passed, in words: `UDP 6082`, `random bytes`
     lost: tuple[str, ...]
+    until: Until = Until.ARRIVED
 
 
 class Size(NamedTuple):

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 
-from preflight.core.diagnosis.arrivals import passed, shots_in, tried
+from preflight.core.diagnosis.arrivals import arrived, passed, shots_in, tried
 from preflight.core.diagnosis.chance import RARE, cleanly_apart
-from preflight.core.diagnosis.conclusions import Content, ContentPattern
+from preflight.core.diagnosis.conclusions import Content, ContentPattern, Until
 from preflight.core.diagnosis.trial import Form, Observed, Purpose
-from preflight.core.model import Phase, Protocol
+from preflight.core.model import Phase, Place, Protocol
 
 _LEAST_LOST = 10  # flows, before none is said to pass: if half of them did, that is 1 in 1,000
 
@@ -48,13 +48,20 @@ def pattern(plain: Fate, harmless: Fate, random: Fate, control: Fate) -> Content
     return ContentPattern.PROTOCOL if control is Fate.LOST else None
 
 
-def content(observed: Observed, phase: Phase, protocol: Protocol = Protocol.UDP) -> Content | None:
+def content(
+    observed: Observed,
+    phase: Phase,
+    protocol: Protocol = Protocol.UDP,
+    place: Place | None = None,
+) -> Content | None:
     """Which bytes and which ports pass, where the probe itself does not at all.
 
     None where the probe itself was the harmless form, so that no other bytes could be tried. Of
     Cilium's own form nothing is concluded after the installation, when it must not be sent.
+    `place` is where the probe is lost: what other shots meet behind it is another matter.
     """
-    trial = _Contrast.of(observed, protocol)
+    until, through = _through(observed, place)
+    trial = _Contrast.of(observed, protocol, through)
     if trial is None:
         return None
     found = pattern(trial.plain.fate, trial.harmless.fate, trial.random.fate, trial.control)
@@ -66,7 +73,22 @@ def content(observed: Observed, phase: Phase, protocol: Protocol = Protocol.UDP)
         found,
         tuple(sort.name for sort in trial.sorts if sort.fate is Fate.THROUGH),
         tuple(sort.name for sort in trial.sorts if sort.fate is Fate.LOST),
+        until,
     )
+
+
+def _through(observed: Observed, place: Place | None) -> tuple[Until, int | None]:
+    """The shots that got past `place`, as the nearest vantage point behind it that was watched
+    tells.
+    """
+    left = observed.seen.get("left")
+    if place is Place.SOURCE and left is not None:
+        return Until.LEFT, left | (arrived(observed) or 0)
+    there = arrived(observed)
+    if place in (Place.SOURCE, Place.PATH) and there is not None:
+        return Until.ARRIVED, there
+    watched = observed.seen.get("accepted") is not None
+    return Until.ACCEPTED if watched else Until.ARRIVED, passed(observed)
 
 
 class _Sort:
@@ -103,8 +125,7 @@ class _Contrast(NamedTuple):
     controls: Sequence[_Sort]  # for each other port
 
     @classmethod
-    def of(cls, observed: Observed, protocol: Protocol) -> _Contrast | None:
-        through = passed(observed)
+    def of(cls, observed: Observed, protocol: Protocol, through: int | None) -> _Contrast | None:
         shots = observed.trial.shots
         first = next((shot for shot in shots if shot.purpose is Purpose.PLAIN), None)
         if through is None or first is None or first.form is not Form.PLAIN:

@@ -20,6 +20,7 @@ from preflight.core.diagnosis.chance import (
     RARE,
     all_first,
     as_even,
+    few_blocks,
     few_runs,
     lost_every_round,
     these_every_round,
@@ -36,6 +37,7 @@ _ACCUSES = 1e-4  # chance alone must be rarer before flows are called dead
 _DOUBT = 0.01  # what is rarer than that by chance is not called random
 _PLAIN_SIGHT = 0.05
 _LEAST_ALIVE = 3  # flows: with fewer no bundle would be of use to anybody
+_MOST_RANGES = 3  # that a rule names
 _EVEN = 0.6  # half of all random orders are as even as that
 
 
@@ -169,9 +171,16 @@ def _some_dead(sweep: _Sweep, dead: AbstractSet[int]) -> FlowPattern | None:
     for some in (alive, dead):
         if some <= known and comb(len(known), len(some)) < RARE * comb(len(ports), len(some)):
             return None  # a firewall's sessions, not a path
-    if _ranged(sweep, ports, dead):
+    blocks = _blocks(ports, dead)
+    in_blocks = few_blocks(len(ports), len(dead), blocks)
+    if (blocks <= _MOST_RANGES and in_blocks < RARE) or _ranged(sweep, ports, dead):
         return FlowPattern.RANGE
-    return FlowPattern.SOME_DEAD
+    return None if in_blocks < _DOUBT else FlowPattern.SOME_DEAD
+
+
+def _blocks(ports: Sequence[int], dead: AbstractSet[int]) -> int:
+    """In how many blocks dead ports lie among those tried; the last is next to the first."""
+    return sum(port in dead and ports[i - 1] not in dead for i, port in enumerate(ports))
 
 
 def _ranged(sweep: _Sweep, ports: Sequence[int], dead: AbstractSet[int]) -> bool:

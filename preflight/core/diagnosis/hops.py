@@ -7,6 +7,8 @@ where nothing answers any more behind the last one that did, and nothing arrived
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_address
 from itertools import combinations
 
 from preflight.core.diagnosis.arrivals import arrived, shots_in, source_reported, tried
@@ -30,19 +32,21 @@ def path(observed: Observed, on_link: bool | None) -> Path | None:
     main, control = _hops(observed)
     distance = _distance(observed, main)
     straight = distance == 0 if on_link is None else on_link
-    routers = tuple(_routers(observed, main))
+    in_its_name, of_control = _in_its_name(observed, main), _in_its_name(observed, control)
+    routers = tuple(r for r in _routers(observed, main) if r not in in_its_name)
     if distance is not None and routers and distance < routers[-1].ttl:
         distance = None  # the TTL is not what it was when it left: something on the way set it
     if not main and distance is None and not straight:
         return None
-    silent = _silent(observed, main, routers)
+    silent = None if in_its_name else _silent(observed, main, routers)
     return Path(
         routers=routers,
         silent=silent,
         distance=distance,
         on_link=straight,
-        control=tuple(_routers(observed, control)),
+        control=tuple(r for r in _routers(observed, control) if r not in of_control),
         mute=silent is not None and _mute(observed, main | control, routers[-1]),
+        as_destination=_translated(observed, main, control),
     )
 
 
@@ -127,6 +131,35 @@ def _routers(observed: Observed, hops: int) -> list[Router]:
         if hops >> error.shot & 1 and (error.type, error.code) == exceeded
     }
     return sorted(found)
+
+
+def _in_its_name(observed: Observed, hops: int) -> set[Router]:
+    """Those that bear the destination's address, of shots that did not get there."""
+    meant, there = observed.destination_address, arrived(observed)
+    if not meant:
+        return set()
+    rest = replace(observed, errors=[e for e in observed.errors if not (there or 0) >> e.shot & 1])
+    own = ip_address(meant)
+    return {r for r in _routers(rest, hops) if ip_address(r.address) == own}
+
+
+def _translated(observed: Observed, main: int, control: int) -> tuple[int, ...]:
+    """The TTLs that prove that this flow's destination is another's behind those routers.
+
+    Not where anything of it arrives, nor where another port's flow is answered so and arrives all
+    the same: an address that is always translated leads to the node.
+    """
+    there = arrived(observed)
+    if there is None:
+        return ()
+    own = _port(observed)
+    shots = observed.trial.shots
+    ports = {shots[i].port for i in shots_in(there)}
+    came_as = {ip_address(p.destination) for p in observed.passages.get("arrived", {}).values()}
+    always = bool(ports and _in_its_name(observed, control))
+    if own in ports or always or came_as - {ip_address(observed.destination_address or 0)}:
+        return ()
+    return tuple(sorted({r.ttl for r in _in_its_name(observed, main)}))
 
 
 def _silent(observed: Observed, hops: int, routers: Sequence[Router]) -> int | None:

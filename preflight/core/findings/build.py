@@ -104,7 +104,13 @@ def _finding(
     on_the_path = cause in (Cause.NETWORK, Cause.INTERCEPTED)
     instead = _instead(matrix, group, astray) if on_the_path else ()
     own_doing = cause is Cause.NETWORK and any(d.readdressed for d in diagnoses)
-    if instead or own_doing or (cause is Cause.NETWORK and any(map(_another_port, diagnoses))):
+    in_its_name = on_the_path and any(d.path and d.path.as_destination for d in diagnoses)
+    if (
+        instead
+        or own_doing
+        or in_its_name
+        or (cause is Cause.NETWORK and any(map(_another_port, diagnoses)))
+    ):
         cause = Cause.TRANSLATION
     hits = list(rules(diagnoses))
     tests = tuple(

@@ -55,6 +55,8 @@ def contradict(shapes: Shapes, a: Looked, b: Looked) -> bool:
         return True
     if any(map(_inspected, (first, second))) and FlowPattern.REPLIES_ONLY in flows:
         return True  # bytes are the same whatever port they come from
+    if (_translated(first) and _ends(second)) or (_ends(first) and _translated(second)):
+        return True
     ends = [_end(shapes, look) for look in (a, b)]
     return ends[0] is not None and ends[1] is not None and _apart(*ends[0], *ends[1])
 
@@ -78,6 +80,16 @@ def alike_in_length(a: Diagnosis, b: Diagnosis) -> bool:
 def _inspected(diagnosis: Diagnosis) -> bool:
     found = diagnosis.content
     return found is not None and found.pattern in (ContentPattern.TUNNEL, ContentPattern.INNER)
+
+
+def _translated(diagnosis: Diagnosis) -> bool:
+    return diagnosis.path is not None and bool(diagnosis.path.as_destination)
+
+
+def _ends(diagnosis: Diagnosis) -> bool:
+    """Whether it ends behind a router that answers in its own name."""
+    path = diagnosis.path
+    return path is not None and not path.back and path.silent is not None
 
 
 def _end(shapes: Shapes, look: Looked) -> tuple[tuple[int, int], Path] | None:

@@ -13,6 +13,7 @@ from preflight.core.diagnosis.conclusions import (
     LeavesAs,
     Marking,
     Path,
+    Until,
 )
 from preflight.core.diagnosis.trial import SEEKS, SOUGHT, SOURCE, RuleHit
 from preflight.core.findings import size_words
@@ -24,6 +25,11 @@ from preflight.core.model import Evidence, Family
 from preflight.core.terms import listed, plural
 
 _SHOWN = 8
+_NOT = {
+    Until.LEFT: "did not leave",
+    Until.ARRIVED: "did not arrive",
+    Until.ACCEPTED: "were not accepted",
+}
 _UNFOUND = {
     SOUGHT: "its neighbours ask for its link-layer address (ICMPv6 type 135), get no answer (136), "
     "and can send it nothing over IPv6",
@@ -170,7 +176,7 @@ def _leaves_as(one: LeavesAs, matrix: Matrix) -> str:
 
 
 def _path(path: Path) -> Iterator[str]:
-    if path.on_link and not path.routers:
+    if path.on_link and not path.routers and not path.as_destination:
         yield (
             "the two nodes share a link: no router is between them, only switches, hypervisors and "
             "the nodes' own network cards"
@@ -180,6 +186,12 @@ def _path(path: Path) -> Iterator[str]:
         hops = ", ".join(f"{router.ttl}: {router.address}" for router in path.routers[:_SHOWN])
         what = "an answer, sent again" if path.back else "the same flow"
         yield f"{what} with rising TTL is answered by router {hops}"
+    if path.as_destination:
+        first = path.as_destination[0]
+        yield (
+            f"at hop {first} something answers a rising TTL with the destination's address, though "
+            "nothing arrives there: it translates destinations"
+        )
     if path.silent is not None:
         beyond = ""
         if path.distance is not None and path.silent > path.distance:
@@ -188,7 +200,7 @@ def _path(path: Path) -> Iterator[str]:
         for router in path.control:
             if router.ttl == path.silent:
                 yield f"router {router.ttl}, {router.address}, answers to another port all the same"
-    elif not path.routers:
+    elif not path.routers and not path.as_destination:
         where = "way back" if path.back else "path"
         yield f"no router on the {where} answers when a TTL runs out, so the hop is not known"
     if path.distance is not None:
@@ -239,7 +251,7 @@ def _content(content: Content) -> Iterator[str]:
     if content.pattern is ContentPattern.PORT:
         yield f"a rule for this port: in the same run {passed} passed, {lost} did not"
     elif content.pattern is ContentPattern.PROTOCOL:
-        yield f"none of the ports tried passes: {lost} did not arrive"
+        yield f"none of the ports tried passes: {lost} {_NOT[content.until]}"
     else:
         yield f"the content decides: {passed} passed, {lost} did not"
 

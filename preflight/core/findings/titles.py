@@ -302,6 +302,13 @@ def _translation(subject: Subject) -> str:
             f"something on the path gives all flows of {subject.what} the source port {shared}, so "
             "that one at a time gets through"
         )
+    if any(d.path and d.path.as_destination for d in subject.diagnoses):
+        names = {subject.names[n] for n in subject.group.destinations}
+        whose = names.pop() if len(names) == 1 else "the destination"
+        return (
+            f"something on the path rewrites the destination address of {subject.what} (a router "
+            f"answers in {whose}'s name)"
+        )
     rewrites = (rewrite for d in subject.diagnoses for rewrite in d.rewrites)
     ports = next((r for r in rewrites if r.field is RewrittenField.PORT), None)
     how = "" if ports is None else f": {ports.left} left, {ports.arrived} arrived"
