@@ -184,7 +184,9 @@ def test_an_agent_hangs_before_its_first_word(
     ship(monkeypatch, [("agent.main", old, hang + old)])
     snapshot = check(lab4, agents, hurried)
     assert snapshot.agents[1].state is AgentState.FAILED
-    assert "has said nothing" in str(snapshot.agents[1].reason)
+    reason = str(snapshot.agents[1].reason)
+    assert "has said nothing" in reason
+    assert "`ping -M do -s 1472 NODE` is not answered" in reason
     assert told(snapshot, without=["n2"]) == {"open"}
     causes = kit.told_of(snapshot, "n2")
     assert causes == {"unknown": {"no-agent"}}

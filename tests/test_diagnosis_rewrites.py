@@ -4,11 +4,18 @@ from typing import Any
 
 from cells import CALM
 from hypothesis import given
-from trials import DESTINATION, SOURCE, observed, passage, planned, wild_observed
+from trials import BLOCKED, DESTINATION, SOURCE, observed, passage, planned, wild_observed
 
+from preflight.core.diagnosis.conclude import conclude
 from preflight.core.diagnosis.conclusions import Rewrite, RewrittenField
-from preflight.core.diagnosis.rewrites import leaves_as, rewrites, shared_port
+from preflight.core.diagnosis.rewrites import (
+    leaves_as,
+    rewrites,
+    shared_port,
+    unless_rewritten,
+)
 from preflight.core.diagnosis.trial import Observed, Purpose, Rule, RuleHit, Shot
+from preflight.core.model import GENEVE, Phase, Place
 
 OUTSIDE = "203.0.113.7"
 
@@ -160,3 +167,63 @@ def test_an_answer_for_anything(wild: Observed) -> None:
     assert shared_port(wild) >= 0
     found = leaves_as(wild)
     assert found is None or found.address != wild.source_address
+
+
+class TestUnlessRewritten:
+    """At the destination: what nat PREROUTING made of a packet, and what met it after."""
+
+    SHOTS = planned()
+    DNAT = rule("destination")._replace(hook="prerouting", becomes="172.18.0.5")
+
+    def left(
+        self,
+        drop: Rule,
+        dropped: frozenset[int] = frozenset({0, 1}),
+        sent_on: frozenset[int] = frozenset({0, 1}),
+        dnat: Rule = DNAT,
+        at: int = 1,
+    ) -> list[Rule]:
+        """The rules that remain; `at` is the node that drops."""
+        one = observed(self.SHOTS, lambda i, _: i not in dropped)
+        one.hits = [RuleHit(at, "forward", dropped, drop), RuleHit(1, "forward", sent_on, dnat)]
+        return [hit.rule for hit in unless_rewritten(one.hits, one)]
+
+    def drop(self, hook: str) -> Rule:
+        return rule("")._replace(chain=hook.upper(), hook=hook, policy=True, becomes="")
+
+    def test_a_forward_policy_meets_it_for_it_was_sent_on(self) -> None:
+        assert self.left(self.drop("forward")) == [self.DNAT]
+        assert self.left(self.drop("forward"), frozenset()) == [self.DNAT]
+
+    def test_input_meets_another_port(self) -> None:
+        assert self.left(self.drop("input")) == [self.DNAT]
+
+    def test_other_flows_that_input_drops_were_not_sent_on(self) -> None:
+        other = next(
+            i for i, s in enumerate(self.SHOTS) if s.source_port != self.SHOTS[0].source_port
+        )
+        drop = self.drop("input")
+        assert self.left(drop, frozenset({0, other}), frozenset({0})) == [drop, self.DNAT]
+        assert self.left(drop, frozenset(), frozenset({0})) == [drop, self.DNAT]
+
+    def test_what_comes_before_nat_is_to_blame_by_itself(self) -> None:
+        drop = self.drop("prerouting")
+        assert self.left(drop) == [drop, self.DNAT]
+
+    def test_neither_a_doubtful_rule_nor_another_nodes_takes_the_blame(self) -> None:
+        drop, doubtful = self.drop("forward"), self.DNAT._replace(sure=False)
+        assert self.left(drop, dnat=doubtful) == [drop, doubtful]
+        assert self.left(drop, at=0) == [drop, self.DNAT]
+
+    def test_a_masquerade_does_not_hide_a_drop(self) -> None:
+        drop = self.drop("forward")
+        assert self.left(drop, dnat=rule("source")) == [drop, rule("source")]
+
+    def test_a_conclusion_names_the_first_alone(self) -> None:
+        lost = frozenset(range(len(self.SHOTS)))
+        one = observed(self.SHOTS, lambda *_: False)
+        one.seen["arrived"] = one.seen["left"]
+        one.hits = [RuleHit(1, "forward", lost, hit) for hit in (self.drop("forward"), self.DNAT)]
+        kind = BLOCKED._replace(place=Place.DESTINATION)
+        found = conclude(one, GENEVE, kind, Phase.BEFORE, on_link=None)
+        assert [hit.rule for hit in found.hits] == [self.DNAT]

@@ -17,6 +17,7 @@ from preflight.agent import host
 from preflight.agent.bpf import Filters
 from preflight.agent.look import Look, Run
 from preflight.agent.packets import TCP, UDP, run_ident, run_tag
+from preflight.agent.policed import Policed
 from preflight.agent.report import AT_DEVICES, report
 from preflight.agent.route import Routes
 from preflight.agent.send import Sender
@@ -45,6 +46,7 @@ class Agent:
         self._rest = b""
         self._frames: list[dict[str, Any]] = []
         self._raw: list[RawSocket] = []
+        self._policed = Policed()
         self._poll = select.poll()
         self._poll.register(incoming, select.POLLIN)
         self._readers: list[Any] = []
@@ -137,6 +139,7 @@ class Agent:
             except OSError as error:
                 if error.errno != errno.EAFNOSUPPORT:  # then the address is told to be absent
                     raise
+        self._policed = Policed()
         self._filters = filters
         self._routes = Routes()
         self._sender = Sender(tag, ident, self._own, self._routes)
@@ -169,7 +172,7 @@ class Agent:
                 self._readers.append(tap.read)
                 for raw in self._raw:
                     watcher.read(raw)  # strangers' packets, and what was lost for them,
-                    raw.lost()  # from between two looks: nobody probes before all are ready
+                self._policed.lost(self._raw)  # between two looks: all wait until all are ready
                 self._say({"t": "ready", "number": look.number})
                 self._await("go")
             if look.at:
@@ -205,11 +208,10 @@ class Agent:
         everywhere = range(len(look.cells))
         if tap is not None and tap.lost():
             look.lost |= {(vantage, c) for vantage in AT_DEVICES for c in everywhere}
-        for raw in self._raw:
-            if raw.lost():
-                for cell in look.cells:
-                    if (cell.family, cell.protocol) == (raw.family, raw.protocol):
-                        look.lost |= {("accepted", cell.number), ("received", cell.number)}
+        for raw in self._policed.lost(self._raw):
+            for cell in look.cells:
+                if (cell.family, cell.protocol) == (raw.family, raw.protocol):
+                    look.lost |= {("accepted", cell.number), ("received", cell.number)}
 
     def _silent(self, look: "Look") -> "list[list[int]]":
         """[cell, peer] where nothing left because the next hop does not answer."""
@@ -298,7 +300,7 @@ class Agent:
             for _ in range(MAX_READ):
                 if raw.receive() is None:
                     break
-            raw.lost()
+        self._policed.lost(self._raw)
 
     def _forget(self, tokens: "list[bytes]") -> None:
         """What came up in a deep look is no stray of a later look, now or late."""

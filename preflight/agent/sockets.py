@@ -97,6 +97,11 @@ class RawSocket:
             data = data[(data[0] & 15) * 4 :]
         return data, sender[0], stamp_of(ancillary)
 
+    @property
+    def counts(self) -> bool:
+        """Whether the kernel tells how many packets it dropped."""
+        return self._drops >= 0
+
     def lost(self) -> int:
         """How many packets it dropped since last asked; 1 where it cannot tell."""
         now = self._dropped()

@@ -287,6 +287,9 @@ def where(naming: Naming, block: Block[K]) -> str:
             free_receivers = _without(free_receivers, layer.columns, sources)
     if block.both_ways:
         senders = receivers = senders | receivers
+    if not block.both_ways and sources != destinations:
+        sources = sources & ~free_senders or sources  # a node alone on the other side, too
+        destinations = destinations & ~free_receivers or destinations
     source = naming.name(sources, free_senders, tested=senders)
     destination = naming.name(destinations, free_receivers, tested=receivers)
     if block.both_ways:

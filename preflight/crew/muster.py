@@ -6,7 +6,7 @@ Whoever cannot be used costs its own row and column, with the reason said, and n
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from preflight.core.meeting import tag as meeting_tag
@@ -16,6 +16,7 @@ from preflight.core.options import CheckOptions
 from preflight.core.scope import Scope
 from preflight.transport.base import Connector
 from preflight.transport.fleet import CONNECTED, Event, Fleet
+from preflight.transport.narrow import narrow
 
 _START_LIMIT_S = 20.0  # from the login to the agent's first word
 _HELLO_LIMIT_S = 180.0  # for all, beyond a connection's own timeouts together
@@ -64,7 +65,7 @@ def muster(
     hellos: Hellos = {}
     waiting: dict[int, float] = dict.fromkeys(wanted, time.monotonic() + _HELLO_LIMIT_S)
     while waiting and not stop.is_set():
-        event = _next(fleet, waiting)
+        event = _next(fleet, waiting, nodes)
         if event is None:
             progress.waiting([nodes[n].name for n in sorted(waiting)])
             continue
@@ -82,7 +83,7 @@ def muster(
     return states, hellos
 
 
-def _next(fleet: Fleet, waiting: Mapping[int, float]) -> Event | None:
+def _next(fleet: Fleet, waiting: Mapping[int, float], nodes: Sequence[Node]) -> Event | None:
     """The next event of a node that is waited for; one that is overdue is lost."""
     try:
         event = fleet.events.get(timeout=0.5)
@@ -97,6 +98,8 @@ def _next(fleet: Fleet, waiting: Mapping[int, float]) -> Event | None:
                 f"it is logged in, but its agent has said nothing for {_START_LIMIT_S:.0f} s: "
                 f"is the node overloaded, its python stopped or very slow?"
             )
+            if nodes[node].connection is Connection.SSH:
+                reason += f" Or {narrow(nodes[node].host)}"
             return Event(node, None, AgentState.FAILED, reason)
     return None
 

@@ -31,6 +31,7 @@ _FIRST = (
     "preflight.agent.netlink",
     "preflight.agent.host",
     "preflight.agent.sockets",
+    "preflight.agent.policed",
     "preflight.agent.route",
     "preflight.agent.look",
     "preflight.agent.send",

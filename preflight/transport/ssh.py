@@ -19,6 +19,7 @@ from preflight.transport.endpoint import Endpoint
 from preflight.transport.hostcheck import HostCheck
 from preflight.transport.imports import without
 from preflight.transport.keyring import Candidate, Offer
+from preflight.transport.narrow import narrow
 from preflight.transport.session import SshSession
 from preflight.transport.sshagent import AgentError
 
@@ -87,18 +88,19 @@ class Connection:
         in_time = done.wait(2 * seconds)
         if in_time and transport.is_active():
             return
-        error = transport.get_exception()
+        error, perhaps = transport.get_exception(), ""
         if transport.remote_version and in_time:
             raise error or EOFError
         if transport.remote_version:
             late = f"no key exchange with {self.end} within {2 * seconds:g} s (2 banner timeouts)"
+            perhaps = f"; or {narrow(self.end.host)}"
         elif in_time and error is not None and not isinstance(error.__context__, TimeoutError):
             raise HungUpError(self._wire.said()) from error
         else:
             late = f"no SSH banner from {self.end} within {seconds:g} s (banner timeout)"
         raise NodeError(
             AgentState.UNREACHABLE,
-            f"{late}: check that sshd answers on that port and is not overloaded",
+            f"{late}: check that sshd answers on that port and is not overloaded{perhaps}",
         )
 
     def alive(self) -> bool:

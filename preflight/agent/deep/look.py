@@ -17,6 +17,7 @@ from preflight.agent.deep.shots import DESTINATION, SOURCE, Trial, packed, text
 from preflight.agent.deep.sightings import Sightings
 from preflight.agent.host import addresses
 from preflight.agent.packets import ICMP, ICMPV6, TCP
+from preflight.agent.policed import Policed
 from preflight.agent.route import Routes
 from preflight.agent.sockets import SO_TIMESTAMPNS, RawSocket, stamp_of
 from preflight.agent.taps import Devices, PacketSocket, failed_neighbours, neighbours
@@ -86,6 +87,7 @@ class Deep:
         self._discovery = Discovery(self._trials, self._routes)
         self._shooter = Shooter(tag, ident, self._routes)
         self._raw: dict[tuple[int, int], RawSocket] = {}
+        self._policed = Policed(sockets=2)  # the looks' stay open
         self._tap: ShotTap | None = None
         self._breathe = breathe
         self._inside = Inside([], breathe)
@@ -111,6 +113,7 @@ class Deep:
             except OSError:
                 continue
             self._raw[(family, protocol)] = raw
+        self._policed.lost(self._raw.values())
         devices = Devices.here()
         try:
             self._tap = ShotTap(filters.tap(), devices)
@@ -188,7 +191,7 @@ class Deep:
 
     def _lost(self) -> "set[tuple[int, int]]":
         """Which sockets lost packets since last asked: family and protocol of raw ones, `_TAP`."""
-        lost = {which for which, raw in self._raw.items() if raw.lost()}
+        lost = {(raw.family, raw.protocol) for raw in self._policed.lost(self._raw.values())}
         if self._tap is not None and self._tap.lost():
             lost.add(_TAP)
         return lost

@@ -19,7 +19,13 @@ from preflight.core.diagnosis.discovery import ended, mute, stuck_back, unfound
 from preflight.core.diagnosis.flows import flows
 from preflight.core.diagnosis.hops import path, path_back
 from preflight.core.diagnosis.kernel import KernelReason, explain
-from preflight.core.diagnosis.rewrites import leaves_as, readdressed, rewrites, shared_port
+from preflight.core.diagnosis.rewrites import (
+    leaves_as,
+    readdressed,
+    rewrites,
+    shared_port,
+    unless_rewritten,
+)
 from preflight.core.diagnosis.trial import SOURCE, Observed, Purpose, RuleHit
 from preflight.core.groups import Kind
 from preflight.core.model import Family, Leg, Phase, Place, Probe
@@ -49,7 +55,9 @@ def conclude(
 
     `rounds` are those of the search that found `size`, `lengths` or `marking`.
     """
-    found = [hit for one in (observed, *rounds) for hit in _hits(one, kind)]
+    found = [
+        hit for one in (observed, *rounds) for hit in unless_rewritten(list(_hits(one, kind)), one)
+    ]
     hits = tuple({(hit.node, hit.leg, hit.rule): hit for hit in reversed(found)}.values())[::-1]
     sure = any(hit.rule.sure for hit in hits)
     hits += tuple(_discovery(observed, kind, hits, on_link=on_link))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import ip_address
 
 from preflight.core.diagnosis.arrivals import shots_in, tried
 from preflight.core.diagnosis.conclusions import LeavesAs, Rewrite, RewrittenField
-from preflight.core.diagnosis.trial import SOURCE, Observed, Passage, Purpose
+from preflight.core.diagnosis.trial import DESTINATION, SOURCE, Observed, Passage, Purpose, RuleHit
 
 _SHOWN = 3
 _MANY_FLOWS = 8
+
+_AFTER_DNAT = ("input", "forward", "postrouting")
 
 _WORDS: Mapping[RewrittenField, Callable[[Passage], str]] = {
     RewrittenField.SOURCE: lambda seen: seen.source,
@@ -90,6 +92,31 @@ def leaves_as(observed: Observed) -> LeavesAs | None:
     sure = [hit for hit in hits if hit.rule.sure] or hits
     picked = bool(observed.picked) and ip_address(observed.picked) == ip_address(address)
     return LeavesAs(node, address, own, sure[0] if sure and not picked else None, picked)
+
+
+def unless_rewritten(hits: Sequence[RuleHit], observed: Observed) -> list[RuleHit]:
+    """Without those that ended what a rule of the same node had given another destination before.
+
+    Such a packet no longer bears the destination that was probed, so no exception for that one lets
+    it pass; and without the first rule it never meets the second.
+    """
+    node, shots = observed.trial.destination, observed.trial.shots
+    sent_on = [
+        hit
+        for hit in hits
+        if hit.node == node and hit.rule.sure and hit.rule.rewrites == DESTINATION
+    ]
+    # The first packet of a flow alone meets such a rule; all others go the same way.
+    flows = {shots[i].source_port for hit in sent_on for i in hit.shots}
+
+    def late(hit: RuleHit) -> bool:
+        if hit.node != node or hit.rule.rewrites or hit.rule.hook not in _AFTER_DNAT:
+            return False
+        if hit.rule.hook == "forward" and sent_on:
+            return True  # what is for the node itself is not forwarded
+        return bool(hit.shots) and all(shots[i].source_port in flows for i in hit.shots)
+
+    return [hit for hit in hits if not late(hit)]
 
 
 def _several(words: Collection[str]) -> str:

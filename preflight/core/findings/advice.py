@@ -44,7 +44,7 @@ _KERNEL: Mapping[Reason, str] = {
     Reason.CONNTRACK_FULL: "See what fills the table: `conntrack -S` and `conntrack -L`.",
     Reason.CHECKSUM: "A sender's network card or its hypervisor makes wrong checksums: switch its "
     "offloads off there (`ethtool -K DEVICE tx off`) and see whether it ends.",
-    Reason.IPSEC: "See `ip xfrm policy` for one that demands encryption, and its owner.",
+    Reason.IPSEC: "See `ip xfrm policy` for one that blocks or demands encryption, and its owner.",
     Reason.QUEUE: "See `tc -s qdisc show` for the queue whose `dropped` grows.",
     Reason.TC: "See `tc filter show dev DEVICE ingress` (and egress), `bpftool net`, and who "
     "attached it.",
