@@ -12,8 +12,8 @@ speak frames: one JSON object a line, `t` naming its type.
     deep    number, rate, settle, trace, pcap, trials: a deep look, see below
     go      everybody is ready (looks with taps, deep looks)
     drain   everybody has sent: wait that many seconds for what is missing, then report
-    links   number, to, forbidden, probes, macs: what its tables say of the run's addresses, see
-            below
+    links   number, to, forbidden, trails, probes, macs: what its tables say of the run's
+            addresses, see below
     facts   number, parts, peers, udp, tcp, libraries: what to tell of the node, see below
     get     number, rate, wait, parallel, cells: real requests to make, see below
     ear     number, ports: listen at the devices for connections to these TCP ports, from now on
@@ -28,7 +28,8 @@ speak frames: one JSON object a line, `t` naming its type.
     sent    everything was sent
     report  what each vantage point saw, where that differs from what was planned; of a deep look,
             what became of each shot
-    links   number, held, unused, macs, hops, gateways, forbidden; or failed, why there are none
+    links   number, held, unused, macs, hops, gateways, forbidden, trails, forwards; or failed, why
+            there are none
     facts   number, facts, sources, unknown, cpu_us, clock: what is known of the node
     got     number, answers: what came of the requests
     ear     number, flows, lost: what was heard since the last ear frame, and packets missed
@@ -89,7 +90,8 @@ hexadecimal and at most 256 bytes of it, at most 2,000 of them, in the order the
 
 A `links` frame comes after the load that brings its readers. By family, 4 and 6, `to` has the peers
 to which nothing comes of what the node sends, `forbidden` those to which it can or does send
-nothing, and `probes` [protocol, port] of each; `macs` asks for those of its devices. Its answer:
+nothing, `trails` those with which anything is blocked, and `probes` [protocol, port] of each;
+`macs` asks for those of its devices. Its answer:
 
     held       [peer, address, prefix length, device]: a peer's address that it has itself
     unused     [address, dadfailed or tentative, prefix length, device] of its own addresses
@@ -101,6 +103,11 @@ nothing, and `probes` [protocol, port] of each; `macs` asks for those of its dev
     forbidden  [family, peer, protocol, port, words, command, way in]: the route, or `ip rule`, that
                alone can have refused, as `ip` prints it, and what deletes it; protocol and port 0
                for all; the way in is what becomes of packets from there, see `agent.kernel.fib`
+    trails     [family, peer, kind, gateway, device, own, words, command, way in, peers beside] of
+               the route to each peer in `trails`: the gateway is empty on a link; own where that
+               device has the node's address; what deletes it may be empty; the peers, bits as
+               above, are reached by that device too, or where it is own by that gateway
+    forwards   families of which a device forwards packets
 
 A `facts` frame comes after the load that brings its readers. `parts` are of network, ports,
 services and firewall; `peers` has by family, 4 and 6, an address or null for each node of the run;

@@ -308,3 +308,119 @@ ROUTES = (
         ),
     ),
 )
+
+_CONTAINERS = Fault(
+    "n2",
+    "ip link add br-4f2a type bridge; ip link set br-4f2a up; ip addr add $gw_b/24 dev br-4f2a",
+    "ip link del br-4f2a",
+)
+
+
+def _dummy(where: str, *routes: str) -> Fault:
+    """A second device, with nobody on its link."""
+    added = "; ".join(f"ip route add {route} dev dmz" for route in routes)
+    make = "ip link add dmz type bridge; ip link set dmz up; ip addr add 10.5.5.5/24 dev dmz"
+    return Fault(where, f"{make}; {added}", "ip link del dmz")
+
+
+TRAILS = (
+    Row(
+        "what is for another rack is sent to a node that does not forward",
+        (
+            _route("n1", "$n3/32 via $n2"),
+            _route("n4", "$n1_6/128 via $n3_6", "ip -6"),
+            Fault("n3", fw("input", "udp dport 6081 ip saddr $n2 drop")),
+        ),
+        (
+            Find(
+                Cause.ROUTE,
+                "n1 ↔ n3",
+                5,
+                ("n1: its own route `$n3 via $n2 dev eth0` sends what is for n3 to n2, which",),
+                "n1",
+                mends=True,
+            ),
+            Find(
+                Cause.ROUTE,
+                "n4 ↔ n1",
+                5,
+                ("`$n1_6 via $n3_6 dev eth0 metric 1024` sends what is for n1 to n3, which",),
+                "n4",
+                mends=True,
+            ),
+            Find(Cause.RULE, "n2 → n3", 1, nodes="n3", mends=True),
+        ),
+        family=None,
+    ),
+    Row(
+        "a node that forwards, and a router behind it that drops: its user is innocent",
+        (
+            Fault("n2", "sysctl -qw net.ipv4.ip_forward=1", "sysctl -qw net.ipv4.ip_forward=0"),
+            _route("n1", "$n3/32 via $n2"),
+            Fault("fw", fw("forward", "ip saddr $n1 ip daddr $n3 drop")),
+        ),
+        (Find(Cause.NETWORK, "n1 ↔ n3", 5, asks=5),),
+    ),
+    Row(
+        "a container network has another rack's subnet",
+        (_CONTAINERS,),
+        (
+            Find(
+                Cause.ROUTE,
+                "n2 ↔ rack=b",
+                10,
+                (
+                    "dev br-4f2a proto kernel` sends what is for rack=b out of br-4f2a",
+                    "nobody answers ARP",
+                    "default-address-pools",
+                ),
+                "n2",
+            ),
+        ),
+    ),
+    Row(
+        "routes by a second device, and by a gateway that is not there, at two nodes",
+        (_dummy("n3", "$n1/32 via 10.5.5.1"), _route("n4", "$n2/32 via ${gw_b}99")),
+        (
+            Find(
+                Cause.ROUTE,
+                "n3 ↔ n1",
+                5,
+                ("`$n1 via 10.5.5.1 dev dmz`", "to 10.5.5.1 on dmz, which does not answer ARP"),
+                "n3",
+                mends=True,
+            ),
+            Find(
+                Cause.ROUTE,
+                "n4 ↔ n2",
+                5,
+                ("which does not answer ARP", "see instead why it does not answer"),
+                "n4",
+                mends=True,
+            ),
+        ),
+    ),
+    Row(
+        "local routes for others' addresses, and one out of the loopback",
+        (
+            _route("n3", "local $n1/32 dev lo"),
+            _route("n4", "local $n2_6/128 dev lo", "ip -6"),
+            _route("n4", "$n1/32 dev lo"),
+        ),
+        (
+            Find(
+                Cause.ADDRESS,
+                "n1 ↔ n3",
+                6,
+                ("n3: its own route `local $n1 dev lo` keeps what is sent to n1",),
+                "n3",
+                mends=True,
+            ),
+            Find(Cause.ADDRESS, "n4 ↔ n2", 5, ("`local $n2_6 dev lo",), "n4", mends=True),
+            Find(
+                Cause.ADDRESS, "n4 ↔ n1", 5, ("out of lo, which leads nowhere",), "n4", mends=True
+            ),
+        ),
+        family=None,
+    ),
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from faultbench import Fault, Find, Row, assert_found, examine, filled, injected, mend
-from linkrows import ADDRESSES, FORGET, LOST, NEIGHBOURS, ROUTES
+from linkrows import ADDRESSES, FORGET, LOST, NEIGHBOURS, ROUTES, TRAILS
 from netns import NetnsConnector
 from scenarios import Silent
 from test_agent_kit import ship
@@ -20,7 +20,7 @@ from preflight.runs.trace import Tracing
 pytestmark = pytest.mark.lab
 
 
-@pytest.mark.parametrize("row", ADDRESSES + NEIGHBOURS + ROUTES, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", ADDRESSES + NEIGHBOURS + ROUTES + TRAILS, ids=lambda row: row.name)
 def test_what_is_found(lab4: Lab, row: Row) -> None:
     with injected(lab4, row.faults):
         first = examine(lab4, row)

@@ -30,7 +30,17 @@ from preflight.core.model import (
     Verdict,
 )
 from preflight.core.model import Cause as CellCause
-from preflight.core.tables import Forbidden, Gateway, Held, Hop, Tables, Unused, questions, read
+from preflight.core.tables import (
+    Forbidden,
+    Gateway,
+    Held,
+    Hop,
+    Tables,
+    Trail,
+    Unused,
+    questions,
+    read,
+)
 
 V4, V6 = Family.IPV4, Family.IPV6
 NODES = tuple(
@@ -58,9 +68,22 @@ NO_ROUTE = Outcome(
     Verdict.BLOCKED, Leg.FORWARD, Place.SOURCE, CellCause.NO_ROUTE, evidence=Evidence(sent=0)
 )
 REFUSED = Outcome(Verdict.BLOCKED, Leg.FORWARD, Place.SOURCE, CellCause.REJECTED)
+UNFOUND = STUCK._replace(cause=CellCause.NO_NEIGHBOUR)
 NO_AGENT = Outcome(Verdict.UNKNOWN, cause=CellCause.NO_AGENT, evidence=Evidence(sent=4, left=4))
 OPEN = Outcome(Verdict.OPEN)
-EVERY = (LOST, STUCK, REJECTED, LOST_BACK, UNANSWERED, TAKEN, NO_ROUTE, REFUSED, NO_AGENT, OPEN)
+EVERY = (
+    LOST,
+    STUCK,
+    REJECTED,
+    LOST_BACK,
+    UNANSWERED,
+    TAKEN,
+    NO_ROUTE,
+    REFUSED,
+    UNFOUND,
+    NO_AGENT,
+    OPEN,
+)
 NOTHING = Tables((), (), None, (), (), ())
 
 
@@ -88,6 +111,15 @@ def dead(source: int, destination: int) -> dict[tuple[int, int], Any]:
 def hop(peer: int = 1, *, mac: str = WRONG, permanent: bool = True, **rest: Any) -> Hop:
     """To a node on the link."""
     plain = Hop(V4, peer, NODES[peer].address, "eth0", mac, permanent, False)
+    return plain._replace(**rest)
+
+
+def trail(peer: int = 2, **rest: Any) -> Trail:
+    """By a gateway that is no node."""
+    prefix = NODES[peer].address
+    words = f"{prefix} via 10.9.9.1 dev {rest.get('device', 'eth0')}"
+    command = "ip route del " + words.replace(prefix, prefix + "/32")
+    plain = Trail(V4, peer, "unicast", "10.9.9.1", "eth0", True, words, command, "", 1 << peer)
     return plain._replace(**rest)
 
 
@@ -328,6 +360,66 @@ def test_a_rule_for_one_port_explains_that_alone() -> None:
     assert sum(group.cells for group in rest) == 3
 
 
+# --- trails --------------------------------------------------------------------------------------
+
+
+def test_a_next_hop_that_is_a_node_which_does_not_forward() -> None:
+    way = trail(gateway=NODES[1].address)
+    own = answers(n1=NOTHING._replace(trails=(way,)), n2=NOTHING._replace(forwards=frozenset({V6})))
+    made = matrix({**dead(0, 2), (0, 3): LOST})
+    found, rest, *_ = proof(made, own)
+    assert [(f.cause, f.cells, f.nodes) for f in found] == [(Cause.ROUTE, 5, (0,))]
+    assert sum(group.cells for group in rest) == 3
+
+
+SILENT = {(0, 2): UNFOUND, (2, 0): (OPEN, UNANSWERED, UNANSWERED)}
+ELSEWHERE = trail(gateway="", device="br-1", own=False, beside=0b1100)
+
+
+@pytest.mark.parametrize(("back", "cells"), [("local", 5), ("EXDEV", 6)])
+def test_a_silent_device(back: str, cells: int) -> None:
+    bad = {**SILENT, (2, 0): UNANSWERED} if cells == 6 else SILENT
+    own = answers(n1=NOTHING._replace(trails=(ELSEWHERE._replace(back=back),)))
+    (one,) = proof(matrix({**bad, (0, 3): UNFOUND}), own).findings
+    assert (one.cause, one.cells, one.where) == (Cause.ROUTE, cells, "n1 ↔ n3")
+
+
+ASTRAY: dict[str, tuple[Any, Trail]] = {
+    "the next hop forwards": (dead(0, 2), trail(gateway=NODES[3].address)),
+    "the next hop told nothing": (dead(0, 2), trail(gateway="10.0.0.9")),
+    "something arrived": ({(0, 2): (LOST, LOST, OPEN)}, trail(gateway=NODES[1].address)),
+    "it is the next hop itself": (dead(0, 1), trail(1, gateway=NODES[1].address)),
+    "on its own link": (SILENT, trail(gateway="")),
+    "another one answers there": (SILENT, ELSEWHERE),
+    "nobody else is reached": (
+        {(0, n): UNFOUND for n in (1, 2, 3)} | {(n, 0): UNANSWERED for n in (1, 2, 3)},
+        ELSEWHERE._replace(beside=0b0100),
+    ),
+    "its frames left": (dead(0, 2), ELSEWHERE._replace(beside=0b0100)),
+    "its own firewall": ({(0, 2): REFUSED}, ELSEWHERE._replace(beside=0b0100)),
+    "a forbidding one": (SILENT, ELSEWHERE._replace(kind="blackhole", beside=0b0100)),
+}
+
+
+@pytest.mark.parametrize("why", ASTRAY)
+def test_whose_route_is_innocent(why: str) -> None:
+    bad, way = ASTRAY[why]
+    own = answers(n1=NOTHING._replace(trails=(way,)), n2=NOTHING._replace(forwards=frozenset({V6})))
+    assert proof(matrix(bad), own).findings == []
+
+
+def test_a_local_route_is_an_address_of_its_own() -> None:
+    way = trail(0, kind="local", gateway="", device="lo", own=False)
+    told = proof(matrix(BETWEEN), answers(n3=NOTHING._replace(trails=(way,))))
+    (one,) = told.findings
+    assert (one.cause, one.cells, one.nodes) == (Cause.ADDRESS, 6, (2,))
+    astray = {2: {(17, NODES[0].address)}}
+    assert told.astray(astray) == {}
+    twice = answers(n3=HELD._replace(trails=(way,)))
+    (one,) = proof(matrix(BETWEEN), twice).findings
+    assert one.title == "n1's address 10.0.0.1 is also configured on n3"
+
+
 # --- all of it -----------------------------------------------------------------------------------
 
 peer = st.integers(0, 3)
@@ -351,6 +443,16 @@ wild_tables = st.builds(
         ),
         max_size=2,
     ).map(tuple),
+    trails=st.lists(
+        st.builds(
+            trail, peer, kind=st.sampled_from(("unicast", "local")), own=st.booleans(),
+            gateway=st.sampled_from(("", "10.9.9.1", NODES[1].address)),
+            device=st.sampled_from(("eth0", "lo")), beside=st.integers(0, 15),
+            back=st.sampled_from(("local", "EXDEV")),
+        ),
+        max_size=3,
+    ).map(tuple),
+    forwards=st.sampled_from((frozenset(), frozenset({V4}))),
 )  # fmt: skip
 
 
@@ -401,13 +503,20 @@ FRAME: dict[str, Any] = {
     "hops": [[4, 1, "10.0.0.2", "eth0", WRONG, True, False]],
     "gateways": [[4, "10.0.0.254", "eth0", WRONG, False, "c"]],
     "forbidden": [[4, 1, 0, 0, "blackhole 10.0.0.2", "ip route del blackhole 10.0.0.2/32", ""]],
-}
+    "trails": [
+        [4, 1, "unicast", "10.9.9.1", "br-1", False, "10.0.0.2 via 10.9.9.1 dev br-1",
+         "ip route del 10.0.0.2/32 via 10.9.9.1 dev br-1", "local", "a"]
+    ],
+    "forwards": [6],
+}  # fmt: skip
 
 
 def test_an_answer_is_read() -> None:
     told = read(FRAME, NODES)
     assert told.gateways[0].peers == 0b1100
     assert told.hops == (hop(),)
+    assert told.trails == (trail(1, device="br-1", own=False, back="local", beside=0b1010),)
+    assert told.forwards == {V6}
 
 
 @pytest.mark.parametrize(
@@ -419,6 +528,9 @@ def test_an_answer_is_read() -> None:
         ("hops", [[4, 1, "10.0.0.2", "eth0", "x; reboot", True, False]]),
         ("hops", [[4, 1, "fe80::1%eth0;x", "eth0", WRONG, True, False]]),
         ("unused", [["fd00::1", "\033[2J", 64, "eth0"]]),
+        ("trails", [[4, 9, "unicast", "", "br-1", False, "x dev br-1", "", "", "0"]]),
+        ("trails", [[4, 1, "a\033b", "", "br-1", False, "x dev br-1", "", "", "0"]]),
+        ("trails", [[4, 1, "unicast", "$(reboot)", "br-1", False, "x", "", "", "0"]]),
         ("forbidden", [[4, 1, 0, 0, "blackhole 1", "ip route del 1; reboot", ""]]),
         ("forbidden", [[4, 1, 0, 0, "blackhole 1", "ip route del $(reboot)", ""]]),
         ("forbidden", [[4, 1, 0, 0, "black\nhole", "ip route del 1", ""]]),
@@ -428,6 +540,13 @@ def test_an_answer_is_read() -> None:
 def test_what_makes_no_sense_is_refused(member: str, row: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
         read({**FRAME, member: row}, NODES)
+
+
+@pytest.mark.parametrize("at", [4, 6, 7])
+def test_a_route_with_an_unusual_name_is_in_no_words_and_no_command(at: int) -> None:
+    row = list(FRAME["trails"][0])
+    row[at] += "; reboot"
+    assert "reboot" not in repr(read({**FRAME, "trails": [row]}, NODES))
 
 
 def test_a_device_with_an_unusual_name_is_in_no_command() -> None:

@@ -35,7 +35,7 @@ _RULE_ERRORS = {errno.EINVAL: 6, errno.ENETUNREACH: 7, errno.EACCES: 8}
 _RTA_PRIORITY, _RTA_TABLE = 6, 15
 _NO_ROUTE = 0xFFFFFFFF  # the metric of the kernel's own entry for IPv6 without a route
 _MAIN, _BOOT = 254, 3
-_PROTOCOLS = {2: "kernel", 4: "static", 9: "ra", 11: "zebra", 12: "bird", 16: "dhcp", 186: "bgp",
+PROTOCOLS = {2: "kernel", 4: "static", 9: "ra", 11: "zebra", 12: "bird", 16: "dhcp", 186: "bgp",
               188: "ospf"}  # fmt: skip
 # linux/fib_rules.h
 _FRA_DST, _FRA_PRIORITY, _FRA_SUPPRESS_GROUP, _FRA_SUPPRESS, _FRA_TABLE = 1, 6, 13, 14, 15
@@ -159,7 +159,7 @@ class _Tables:
         shown = self._shown(target, body[1])
         where = " table %d" % table if table != _MAIN else ""
         device = " dev lo" if RTA_OIF in fields else ""
-        by = " proto " + _PROTOCOLS.get(body[5], str(body[5])) if body[5] != _BOOT else ""
+        by = " proto " + PROTOCOLS.get(body[5], str(body[5])) if body[5] != _BOOT else ""
         rank = " metric %d" % metric if metric else ""
         words = "%s %s%s%s%s%s" % (kind, shown, device, where, by, rank)
         return words, "%s route del %s %s%s%s" % (self._ip, kind, prefix, where, rank)

@@ -1,13 +1,14 @@
 """What this node's own tables say of the run's addresses: who has them, and how they are reached.
 
 The kernel's word, and no packet: an address of another node that it takes for its own, an address
-of its own that it does not use, the link-layer address that it sends to, a route that forbids.
+of its own that it does not use, the link-layer address that it sends to, a route that forbids or
+leads elsewhere.
 """
 
 import _socket as socket
 import struct
 
-from preflight.agent import forbids
+from preflight.agent import forbids, trails
 from preflight.agent.kernel.fib import kind_of
 from preflight.agent.netlink import (
     IFA_ADDRESS,
@@ -69,6 +70,8 @@ def answer(
         out["hops"] = _hops(entries, frame["to"], peers, routes)
         out["gateways"] = _gateways(entries, peers, routes)
         out["forbidden"] = forbids.told(netlink, frame, peers, own)
+        out["trails"] = trails.told(netlink, frame["trails"], peers, own, routes)
+        out["forwards"] = [family for family in sorted(own) if trails.forwards(family)]
     finally:
         netlink.close()
     return out

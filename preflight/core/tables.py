@@ -6,7 +6,7 @@ A node may be anything: all that goes into words or commands is looked at first.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from itertools import islice
 from typing import Any, NamedTuple
@@ -27,6 +27,8 @@ _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 _DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]{0,14}")
 _WORDS = re.compile(r"[a-z0-9][a-z0-9 .:/-]{0,200}")
 _COMMAND = re.compile(r"ip (-6 )?(route|rule) del [a-z0-9 .:/-]{1,200}")
+_TRAIL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_@ .:/-]{0,200}")
+_DELETES = re.compile(r"ip (-6 )?route del [A-Za-z0-9_@ .:/-]{1,200}")
 _ANSWER = re.compile(r"[A-Za-z]{0,20}")
 _FLAGS = ("dadfailed", "tentative")
 
@@ -84,6 +86,21 @@ class Forbidden(NamedTuple):
     back: str  # what becomes of what that peer sends: `local`, an errno's name, or not known
 
 
+class Trail(NamedTuple):
+    """The route that a node takes to a peer to which something is blocked."""
+
+    family: Family
+    peer: int
+    kind: str  # unicast, local
+    gateway: str  # empty on a link
+    device: str
+    own: bool  # the device has the node's own address of that family
+    words: str  # as `ip` prints it; empty where it has unusual names
+    command: str  # what deletes it; may be empty
+    back: str  # as of `Forbidden`
+    beside: int  # the set of peers that are reached by the same: gateway where own, else device
+
+
 class Tables(NamedTuple):
     """One node's."""
 
@@ -93,6 +110,8 @@ class Tables(NamedTuple):
     hops: tuple[Hop, ...]
     gateways: tuple[Gateway, ...]
     forbidden: tuple[Forbidden, ...]
+    trails: tuple[Trail, ...] = ()
+    forwards: frozenset[Family] = frozenset(Family)  # families of which it may forward packets
 
 
 def number_of(protocol: Protocol, family: Family) -> int:
@@ -120,6 +139,9 @@ def questions(matrix: Matrix, ways: Sequence[Ways], asked: set[int]) -> dict[int
             "to": {f[-1]: list(islice(members(rows[node]), _MOST)) for f, rows in dead.items()},
             "forbidden": {
                 w.family[-1]: list(islice(members(w.unsent.get(node, 0)), _MOST)) for w in ways
+            },
+            "trails": {
+                w.family[-1]: list(islice(members(w.blocked.get(node, 0)), _MOST)) for w in ways
             },
             "probes": probes,
             "macs": bool(lost_to),
@@ -161,6 +183,20 @@ def read(frame: Mapping[str, Any], nodes: Sequence[Node]) -> Tables:
             )
             for f, p, protocol, port, words, command, back in frame["forbidden"]
         ),
+        trails=tuple(_trail(peer, *one) for one in frame["trails"]),
+        forwards=frozenset(_FAMILIES[f] for f in frame["forwards"]),
+    )  # fmt: skip
+
+
+def _trail(peer: Callable[[Any], int], *told: Any) -> Trail:
+    family, position, kind, gateway, device, own, words, command, back, beside = told
+    named = bool(_device(device)) and _TRAIL.fullmatch(str(words)) is not None
+    deletes = named and _DELETES.fullmatch(str(command)) is not None
+    return Trail(
+        _FAMILIES[family], peer(position), _text(kind, _ANSWER),
+        _address(gateway) if gateway else "", _device(device), bool(own),
+        str(words) if named else "", str(command) if deletes else "",
+        _text(back, _ANSWER), int(beside, 16),
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ class Ways:
         self.came = self._both(came_there, came_back)
         self.rejected = self._both(rejected, lambda _: False)
         self.unsent = self._both(unsent, unanswered)
+        self.blocked = self._both(blocked, blocked)
 
     def dead(self, node: int) -> int:
         """Where something that left the node was lost on the path, and nothing came."""
@@ -92,6 +93,11 @@ def unanswered(outcome: Outcome) -> bool:
     """Probes arrived and no answer left, or the destination's kernel took none of them in."""
     inside = outcome.place is Place.DESTINATION and outcome.cause in _DIED
     return inside and outcome.verdict is Verdict.BLOCKED
+
+
+def blocked(outcome: Outcome) -> bool:
+    """Wherever, and by whomever."""
+    return outcome.verdict is Verdict.BLOCKED
 
 
 def _blocked(outcome: Outcome, leg: Leg, place: Place) -> bool:

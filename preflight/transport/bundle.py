@@ -47,6 +47,7 @@ _LINKS = (
     "preflight.agent.kernel",
     "preflight.agent.kernel.fib",
     "preflight.agent.forbids",
+    "preflight.agent.trails",
     "preflight.agent.links",
 )
 _DEEP = (

@@ -120,7 +120,7 @@ class _Duplicate:
 
     def _between(self, here: int, family: Family) -> Iterator[Claim]:
         rows = dict.fromkeys([node for node, _ in self._own], 1 << self._owner)
-        wanted = _inside if family is Family.IPV6 else _known
+        wanted = kept_over_ipv6 if family is Family.IPV6 else all_but_unknown
         yield Claim({**rows, self._owner: here}, wanted)
 
     def _others(self) -> Iterator[Claim]:
@@ -266,14 +266,14 @@ def _anew(one: Unused) -> tuple[str, str]:
     return f"ip -6 addr del {what}", f"ip -6 addr add {what}"
 
 
-def _known(outcome: Outcome) -> bool:
+def all_but_unknown(outcome: Outcome) -> bool:
     """All between the two: over IPv4 it dies at the latest where the sender's address is known."""
     return outcome.verdict is not Verdict.UNKNOWN
 
 
-def _inside(outcome: Outcome) -> bool:
+def kept_over_ipv6(outcome: Outcome) -> bool:
     """Over IPv6 probes from the owner are taken in: what never arrives dies of something else."""
-    return _known(outcome) and not lost_there(outcome) and not lost_back(outcome)
+    return all_but_unknown(outcome) and not lost_there(outcome) and not lost_back(outcome)
 
 
 def _astray_there(outcome: Outcome) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from preflight.core.findings.addresses import Astray, addresses
@@ -11,6 +11,7 @@ from preflight.core.findings.hazards import Sources
 from preflight.core.findings.model import Finding
 from preflight.core.findings.neighbours import neighbours
 from preflight.core.findings.routes import routes
+from preflight.core.findings.trails import trails
 from preflight.core.groups import Group
 from preflight.core.model import Family, family_of
 from preflight.core.tables import Tables
@@ -43,10 +44,26 @@ def prove(claims: Claims, tables: Mapping[int, Tables], astray: Astray) -> Proof
     """What the tables, by node, explain; the most certain comes first."""
     addresses(claims, tables, astray)
     routes(claims, tables)
+    trails(claims, tables)
     neighbours(claims, tables)
     return Proof(
         claims.found,
         claims.rest(),
-        frozenset((n, one.address) for n, told in tables.items() for one in told.held),
+        frozenset((*_held(tables), *_kept(claims, tables))),
         frozenset((n, family_of(o.address)) for n, told in tables.items() for o in told.unused),
     )
+
+
+def _held(tables: Mapping[int, Tables]) -> Iterator[tuple[int, str]]:
+    """Nodes with addresses of others that they have, too."""
+    for node, told in tables.items():
+        yield from ((node, one.address) for one in told.held)
+
+
+def _kept(claims: Claims, tables: Mapping[int, Tables]) -> Iterator[tuple[int, str]]:
+    """Nodes with addresses of others for which they have a `local` route."""
+    for node, told in tables.items():
+        for way in told.trails:
+            address = claims.matrix.nodes[way.peer].address_in(way.family)
+            if way.kind == "local" and address is not None:
+                yield node, address
