@@ -16,6 +16,7 @@ from preflight.core.diagnosis.conclusions import (
 )
 from preflight.core.diagnosis.content import content
 from preflight.core.diagnosis.discovery import ended, mute, stuck_back, unfound
+from preflight.core.diagnosis.expiry import expired
 from preflight.core.diagnosis.flows import flows
 from preflight.core.diagnosis.hops import path, path_back
 from preflight.core.diagnosis.kernel import KernelReason, explain
@@ -83,6 +84,7 @@ def conclude(
         notes=tuple(_notes(observed, kind, hits)),
         readdressed=elsewhere,
         leaves_as=leaves_as(observed),
+        expired=expired(observed) if _on_the_way(observed, kind) else None,
         shared_port=shared_port(observed) if probe.one_way else 0,
     )
 

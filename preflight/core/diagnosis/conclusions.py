@@ -161,6 +161,15 @@ class Rewrite(NamedTuple):
     arrived: str
 
 
+class Expired(NamedTuple):
+    """Shots with the usual TTL that were answered by "time to live exceeded"."""
+
+    at: tuple[str, ...]  # who said so
+    left: tuple[int, ...]  # TTLs with which they left their node; empty: not seen
+    by_source: bool  # all of them left with less than they were sent with: the node itself did it
+    answered: int  # shots
+
+
 class LeavesAs(NamedTuple):
     """What shots bear as their source address when they leave: not that of the inventory."""
 
@@ -190,4 +199,5 @@ class Diagnosis(NamedTuple):
     marking: Marking | None = None
     readdressed: str = ""  # where shots left for, when that is not where they were sent to
     leaves_as: LeavesAs | None = None
+    expired: Expired | None = None
     shared_port: int = 0  # the source port that the path gives all flows, of which one gets through

@@ -13,10 +13,10 @@ from itertools import combinations
 
 from preflight.core.diagnosis.arrivals import arrived, shots_in, source_reported, tried
 from preflight.core.diagnosis.conclusions import Path, Router
+from preflight.core.diagnosis.expiry import TTL_EXCEEDED
 from preflight.core.diagnosis.trial import Observed, Purpose, ShotError
 from preflight.core.model import Family
 
-_TTL_EXCEEDED = {Family.IPV4: (11, 0), Family.IPV6: (3, 0)}
 _UNREACHABLE = {Family.IPV4: 3, Family.IPV6: 1}
 _TOO_BIG = (Family.IPV4, 3, 4)
 _PROVED = 3
@@ -55,7 +55,7 @@ def path_back(observed: Observed) -> Path | None:
     if not observed.back:
         return None
     family = observed.trial.family
-    told = {e for e in observed.back_errors if (e.type, e.code) == _TTL_EXCEEDED[family]}
+    told = {e for e in observed.back_errors if (e.type, e.code) == TTL_EXCEEDED[family]}
     routers = tuple(sorted(Router(e.ttl, e.sender) for e in told))
     straight = bool(observed.gateway_back) and observed.gateway_back == observed.source_address
     clear = bool(routers) and len(told) == len(set(observed.back_errors)) and not _around(routers)
@@ -124,7 +124,7 @@ def _port(observed: Observed) -> int:
 
 
 def _routers(observed: Observed, hops: int) -> list[Router]:
-    exceeded = _TTL_EXCEEDED[observed.trial.family]
+    exceeded = TTL_EXCEEDED[observed.trial.family]
     found = {
         Router(observed.trial.shots[error.shot].ttl, error.sender)
         for error in observed.errors

@@ -11,7 +11,7 @@ from preflight.core.findings.atoms import Looked, Part, at, blamed
 from preflight.core.findings.blame import blame, rules
 from preflight.core.findings.causes import Origin, causes
 from preflight.core.findings.evidence import evidence, sized
-from preflight.core.findings.mend import Mending, marks_itself, mend
+from preflight.core.findings.mend import Mending, expires_by_source, marks_itself, mend
 from preflight.core.findings.model import Block, Cause, Finding
 from preflight.core.findings.overlay import ours, with_overlay
 from preflight.core.findings.overlay_words import Context
@@ -123,6 +123,7 @@ def _finding(
     if cause is Cause.NEIGHBOUR:  # nobody knows why, but perhaps who
         nodes = sorted({lack.node for d in diagnoses for lack in lacks(d)})
     if cause is Cause.NETWORK:
+        nodes += sorted({look.source for look in looked if expires_by_source(look.diagnosis)})
         nodes += sorted({look.source for look in looked if marks_itself(look.diagnosis)})
     rejecters = list(dict.fromkeys(_rejecters(matrix, own, looked)))
     guilty = shapes.name(nodes) if nodes else ""

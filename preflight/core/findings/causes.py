@@ -16,7 +16,12 @@ from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern
 from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.diagnosis.trial import Rule
 from preflight.core.findings.atoms import Looked, blamed
-from preflight.core.findings.contradictions import alike_in_length, contradict, culprit
+from preflight.core.findings.contradictions import (
+    alike_in_length,
+    contradict,
+    culprit,
+    expires_unlike,
+)
 from preflight.core.findings.refusals import one_firewall, rejecting
 from preflight.core.findings.shapes import Shapes
 from preflight.core.findings.unfound import lacks
@@ -170,6 +175,8 @@ def _one_cause(
         return False
     if _named(of_a) and _named(of_b):
         return False  # then the names decide
+    if any(expires_unlike(x, y) for x in of_a for y in of_b):
+        return False
     if _unfound(of_a) or _unfound(of_b):
         families = {test.family for test in (*a.tests, *b.tests)}
         return len(families) == 1 and _there_and_back(shapes, a, b)

@@ -55,6 +55,8 @@ def contradict(shapes: Shapes, a: Looked, b: Looked) -> bool:
         return True
     if any(map(_inspected, (first, second))) and FlowPattern.REPLIES_ONLY in flows:
         return True  # bytes are the same whatever port they come from
+    if expires_unlike(first, second):
+        return True
     if (_translated(first) and _ends(second)) or (_ends(first) and _translated(second)):
         return True
     ends = [_end(shapes, look) for look in (a, b)]
@@ -80,6 +82,15 @@ def alike_in_length(a: Diagnosis, b: Diagnosis) -> bool:
 def _inspected(diagnosis: Diagnosis) -> bool:
     found = diagnosis.content
     return found is not None and found.pattern in (ContentPattern.TUNNEL, ContentPattern.INNER)
+
+
+def expires_unlike(a: Diagnosis, b: Diagnosis) -> bool:
+    """Whether a TTL runs out in one alone, or in one by the source's doing and in one not."""
+    if a.expired is None or b.expired is None:
+        other = a if a.expired is None else b
+        tells = bool(other.rejecters) or _ends(other) or _translated(other)
+        return (a.expired is None) is not (b.expired is None) and tells
+    return a.expired.by_source is not b.expired.by_source
 
 
 def _translated(diagnosis: Diagnosis) -> bool:

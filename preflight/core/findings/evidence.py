@@ -8,6 +8,7 @@ from preflight.core.diagnosis.conclusions import (
     Content,
     ContentPattern,
     Diagnosis,
+    Expired,
     FlowPattern,
     Flows,
     LeavesAs,
@@ -107,6 +108,7 @@ def _news(diagnosis: Diagnosis, known: set[object]) -> Diagnosis:
         path=diagnosis.path if new(diagnosis.path) else None,
         flows=flows if flows and new(flows.pattern) else None,
         content=content if content and not diagnosis.hits and new(content.pattern) else None,
+        expired=diagnosis.expired if new(diagnosis.expired) else None,
         marking=diagnosis.marking if new(diagnosis.marking) else None,
         size=None,
         lengths=None,
@@ -131,6 +133,8 @@ def of_diagnosis(
             f"{node}'s own device sees neighbours ask for its address, and {node} sends none of "
             "them an answer"
         )
+    if diagnosis.expired is not None:
+        yield _expired(diagnosis.expired)
     if diagnosis.path is not None:
         yield from _path(diagnosis.path)
     yield from size_words.of(diagnosis, family)
@@ -173,6 +177,11 @@ def _leaves_as(one: LeavesAs, matrix: Matrix) -> str:
         how = "does" if one.hit.rule.sure else "may have done"
         return f"{told}: {rule_in_words(one.hit.rule)} on {node} {how} that"
     return f"{told}: its routes pick that address" if one.picked else told
+
+
+def _expired(one: Expired) -> str:
+    left = f" that left with TTL {listed(map(str, one.left))}" if one.left else ""
+    return f'{listed(one.at)} answered {plural(one.answered, "probe")}{left} by "time exceeded"'
 
 
 def _path(path: Path) -> Iterator[str]:

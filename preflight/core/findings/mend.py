@@ -42,6 +42,12 @@ _IN_WORDS: Mapping[Cause, str] = {
 }
 
 
+_TTL_RUNS_OUT = (
+    "Follow the routes from there on (a loop to these destinations?), and look for what sets the "
+    "TTL or the hop limit of packets on the way."
+)
+
+
 class Mending(NamedTuple):
     """All of it; any part may be empty."""
 
@@ -117,6 +123,8 @@ def _between(
     around = next((turn for d in diagnoses if d.path and (turn := loop(d.path))), ())
     if cause is Cause.NETWORK and around:
         return Mending(advice=f"Correct the routes of {listed(around)} to these destinations.")
+    if cause is Cause.NETWORK and any(d.expired for d in diagnoses):
+        return Mending(advice=own or _TTL_RUNS_OUT)
     if cause in _BY_THE_NETWORK:
         known = borne(diagnoses, matrix.probes, tests)
         asked = requests(matrix.nodes, matrix.probes, tests, blocks, known)
@@ -164,6 +172,11 @@ def marks_itself(diagnosis: Diagnosis) -> bool:
     return diagnosis.marking is not None and diagnosis.marking.dropped is not False
 
 
+def expires_by_source(diagnosis: Diagnosis) -> bool:
+    """Whether the node itself sends its packets with too low a TTL."""
+    return diagnosis.expired is not None and diagnosis.expired.by_source
+
+
 def _own_rules(naming: Naming, cause: Cause, group: Group, diagnoses: Sequence[Diagnosis]) -> str:
     """Where it is a node's own rules that lead packets elsewhere; else nothing."""
     if cause is Cause.INTERCEPTED and group.kind.place is Place.DESTINATION:
@@ -171,6 +184,12 @@ def _own_rules(naming: Naming, cause: Cause, group: Group, diagnoses: Sequence[D
         return (
             f"{who}: look in its nat and mangle rules (nft list ruleset, iptables-save -t "
             "nat) for a redirect, DNAT or TPROXY that takes this port elsewhere."
+        )
+    if cause is Cause.NETWORK and any(map(expires_by_source, diagnoses)):
+        who = naming.name(sum(1 << n for n in set(group.sources)))
+        return (
+            f"{who}: look in its own rules for what sets the TTL or the hop limit of what leaves "
+            "it (nft list ruleset, iptables-save -t mangle, tc filter show), and except the nodes."
         )
     if cause is Cause.NETWORK and any(map(marks_itself, diagnoses)):
         who = naming.name(sum(1 << n for n in set(group.sources)))

@@ -343,6 +343,8 @@ def _network(subject: Subject) -> str:
     around = next((turn for d in subject.diagnoses if d.path and (turn := loop(d.path))), ())
     if around:
         return f"{what} goes round between {listed(around)}: a routing loop"
+    if any(d.expired for d in subject.diagnoses):
+        return _expired(subject, what)
     mark = next((d.marking for d in subject.diagnoses if d.marking), None)
     if mark is not None and mark.dropped is not False:
         sources = subject.group.sources
@@ -365,6 +367,20 @@ def _network(subject: Subject) -> str:
     if kind.cause is CellCause.REJECTED:
         text += ", with an RST in the destination's name"
     return text + _hops([d.path for d in subject.diagnoses if d.path])
+
+
+def _expired(subject: Subject, what: str) -> str:
+    """Where its TTL runs out, and who set it if that is known."""
+    found = [d.expired for d in subject.diagnoses if d.expired]
+    at = list(dict.fromkeys(address for one in found for address in one.at))
+    more = [f"{plural(len(at) - _SHOWN, 'router')} more"] if len(at) > _SHOWN else []
+    told = f"the TTL of {what} runs out at {listed([*at[:_SHOWN], *more])}"
+    if all(one.by_source for one in found):
+        sources = subject.group.sources
+        own = subject.names[sources[0]] if len(sources) == 1 else "its source"
+        ttls = sorted({ttl for one in found for ttl in one.left})
+        return f"{told}: it leaves {own} with TTL {listed(map(str, ttls))}"
+    return f"{told}: it goes round in a loop, or something on the way sets its TTL"
 
 
 def _hops(paths: Sequence[Path]) -> str:
