@@ -689,6 +689,55 @@ PATH = (
         ),
     ),
     Row(
+        "a translated destination of TCP, and a sender whose packets live too short",
+        (
+            Fault("fw", fw("ip prerouting dstnat", "ip daddr $n3 tcp dport 4240 dnat to $n4")),
+            Fault(
+                "n4",
+                "table ip short { chain out { type filter hook output priority -150; "
+                f"policy accept; ip daddr $n1 {GENEVE} ip ttl set 1; }}; }}",
+            ),
+        ),
+        (
+            Find(
+                Cause.TRANSLATION,
+                "rack=a → n3",
+                2,
+                ("rewrites the destination address of TCP 4240 (a router answers in n3's name)",),
+                severity=LESS,
+            ),
+            Find(
+                Cause.NETWORK,
+                "n4 → n1",
+                1,
+                ("runs out at $gw_b: it leaves n4 with TTL 1",),
+                "n4",
+            ),
+        ),
+    ),
+    Row(
+        "two ranges of source ports",
+        (
+            Fault(
+                "fw",
+                fw(
+                    "forward",
+                    f"{A_TO_B} {GENEVE} udp sport {{ 1024-9999, 58000-65535 }} drop",
+                ),
+            ),
+        ),
+        (
+            Find(
+                Cause.NETWORK,
+                "rack=a → rack=b",
+                4,
+                ("only from some ranges of source ports",),
+                flows=FlowPattern.RANGE,
+                asks=1,
+            ),
+        ),
+    ),
+    Row(
         "a translated source, a translated destination and a redirection",
         (
             Fault("fw", fw("ip postrouting srcnat", f"{B_TO_A} {GENEVE} snat to 198.18.200.1")),

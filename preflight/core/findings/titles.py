@@ -20,6 +20,7 @@ from preflight.core.findings.model import Cause
 from preflight.core.findings.owners import owner
 from preflight.core.findings.rejecters import rejecter
 from preflight.core.findings.translation import leaving, senders
+from preflight.core.findings.ttl_words import runs_out
 from preflight.core.groups import Group
 from preflight.core.hello import in_words
 from preflight.core.model import Came, Family, Hello, Leg, Place, Verdict
@@ -343,12 +344,12 @@ def _network(subject: Subject) -> str:
     around = next((turn for d in subject.diagnoses if d.path and (turn := loop(d.path))), ())
     if around:
         return f"{what} goes round between {listed(around)}: a routing loop"
-    if any(d.expired for d in subject.diagnoses):
-        return _expired(subject, what)
+    sources = subject.group.sources
+    own = subject.names[sources[0]] if len(sources) == 1 else "the source"
+    if told := runs_out(what, subject.diagnoses, own):
+        return told
     mark = next((d.marking for d in subject.diagnoses if d.marking), None)
     if mark is not None and mark.dropped is not False:
-        sources = subject.group.sources
-        own = subject.names[sources[0]] if len(sources) == 1 else "the source"
         told = f"{own} itself marks {what} with DSCP {mark.dscp}"
         return f"{told}, and {who} {verb} {'what is so marked' if mark.dropped else 'it'}"
     flows = _first_flows(subject.diagnoses)
@@ -367,20 +368,6 @@ def _network(subject: Subject) -> str:
     if kind.cause is CellCause.REJECTED:
         text += ", with an RST in the destination's name"
     return text + _hops([d.path for d in subject.diagnoses if d.path])
-
-
-def _expired(subject: Subject, what: str) -> str:
-    """Where its TTL runs out, and who set it if that is known."""
-    found = [d.expired for d in subject.diagnoses if d.expired]
-    at = list(dict.fromkeys(address for one in found for address in one.at))
-    more = [f"{plural(len(at) - _SHOWN, 'router')} more"] if len(at) > _SHOWN else []
-    told = f"the TTL of {what} runs out at {listed([*at[:_SHOWN], *more])}"
-    if all(one.by_source for one in found):
-        sources = subject.group.sources
-        own = subject.names[sources[0]] if len(sources) == 1 else "its source"
-        ttls = sorted({ttl for one in found for ttl in one.left})
-        return f"{told}: it leaves {own} with TTL {listed(map(str, ttls))}"
-    return f"{told}: it goes round in a loop, or something on the way sets its TTL"
 
 
 def _hops(paths: Sequence[Path]) -> str:

@@ -1,0 +1,26 @@
+"""Words for packets whose TTL runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.terms import listed, plural
+
+_SHOWN = 2  # routers
+
+
+def runs_out(what: str, diagnoses: Sequence[Diagnosis], own: str) -> str:
+    """Where that is, and who set it if that is known; nothing where it does not. `own` is the
+    source.
+    """
+    found = [d.expired for d in diagnoses if d.expired]
+    if not found:
+        return ""
+    at = list(dict.fromkeys(address for one in found for address in one.at))
+    more = [f"{plural(len(at) - _SHOWN, 'router')} more"] if len(at) > _SHOWN else []
+    told = f"the TTL of {what} runs out at {listed([*at[:_SHOWN], *more])}"
+    if all(one.by_source for one in found):
+        ttls = sorted({ttl for one in found for ttl in one.left})
+        return f"{told}: it leaves {own} with TTL {listed(map(str, ttls))}"
+    return f"{told}: it goes round in a loop, or something on the way sets its TTL"
