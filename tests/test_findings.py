@@ -279,3 +279,18 @@ def test_a_router_that_answers_in_the_destinations_name_translates() -> None:
     assert finding.cause is Cause.TRANSLATION
     assert "rewrites the destination address of TCP 4240" in finding.title
     assert not finding.requests
+
+
+def test_one_translated_destination_is_one_finding_however_it_ends() -> None:
+    """The node that it leads to gets its own packets back, and drops them without a word."""
+    way = Path((), None, 1, False, as_destination=(1,))
+    faults = [
+        Fault(rejected("destination"), "rack=a", "n3", "health"),
+        Fault(DROPPED_ON_PATH, "n4", "n3", "health"),
+    ]
+    matrix = sample(4, 2, faults).matrix
+    looks = {0: looked(path=way), 1: Looked(3, 2, Diagnosis(path=way))}
+    (finding,) = found(matrix, looks)
+    assert (finding.cause, finding.cells) == (Cause.TRANSLATION, 3)
+    other = {0: looked(path=way), 1: Looked(3, 2, Diagnosis())}
+    assert [one.cause for one in found(matrix, other)] == [Cause.TRANSLATION, Cause.NETWORK]

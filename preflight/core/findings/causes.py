@@ -101,6 +101,9 @@ def _surely(
         for diagnosis in found:
             for identity in identities(diagnosis):
                 yield known.setdefault(identity, i), i
+            if diagnosis.path is not None and diagnosis.path.as_destination:
+                translated = ("translated", groups[i].tests, groups[i].destinations)
+                yield known.setdefault(translated, i), i
             families = frozenset(test.family for test in groups[i].tests)
             for lack in lacks(diagnosis):
                 yield known.setdefault((*lack[:2], families), i), i
