@@ -11,8 +11,10 @@ from preflight.core.diagnosis.conclusions import Diagnosis, Expired
 from preflight.core.diagnosis.expiry import expired
 from preflight.core.diagnosis.trial import Observed, Purpose, ShotError
 from preflight.core.findings.atoms import Looked
+from preflight.core.findings.build import findings
 from preflight.core.findings.contradictions import expires_unlike
 from preflight.core.findings.model import Cause
+from preflight.core.groups import groups
 from preflight.core.model import Family
 
 
@@ -102,3 +104,15 @@ def test_two_ways_to_run_out_are_two_findings() -> None:
     assert len(found(matrix, looks)) == 2
     assert not expires_unlike(Diagnosis(expired=OWN), Diagnosis())
     assert expires_unlike(Diagnosis(expired=OWN), Diagnosis(rejecters=("198.18.2.1",)))
+
+
+def test_the_same_of_several_pairs_is_said_once() -> None:
+    matrix = sample(4, 2, [Fault(rejected("198.18.1.1"), "rack=a", "rack=b", "geneve")]).matrix
+    looks = [
+        looked(expired=OWN),
+        Looked(1, 3, Diagnosis(expired=OWN._replace(answered=1))),
+    ]
+    (finding,) = findings(matrix, groups(matrix), {0: looks})
+    assert sum("time exceeded" in sentence for sentence in finding.evidence) == 1
+    assert "it leaves the source with TTL 1" in finding.title
+    assert finding.nodes == (0, 1)

@@ -98,6 +98,7 @@ def _news(diagnosis: Diagnosis, known: set[object]) -> Diagnosis:
 
     rewritten = {hit.rule.rewrites for hit in diagnosis.hits}
     kernel, flows, content = diagnosis.kernel, diagnosis.flows, diagnosis.content
+    expired = diagnosis.expired
     if any(hit.rule.rewrites and hit.rule.sure for hit in diagnosis.hits):
         flows = None  # some are known from before the rule, others from the far end: no news
     named = any(hit.of_discovery for hit in diagnosis.hits)
@@ -108,7 +109,7 @@ def _news(diagnosis: Diagnosis, known: set[object]) -> Diagnosis:
         path=diagnosis.path if new(diagnosis.path) else None,
         flows=flows if flows and new(flows.pattern) else None,
         content=content if content and not diagnosis.hits and new(content.pattern) else None,
-        expired=diagnosis.expired if new(diagnosis.expired) else None,
+        expired=expired if expired and new("expired", expired.at, expired.left) else None,
         marking=diagnosis.marking if new(diagnosis.marking) else None,
         size=None,
         lengths=None,
