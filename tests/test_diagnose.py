@@ -81,7 +81,7 @@ def test_of_a_node_without_an_agent_nobody_is_accused(lab4: Lab) -> None:
     row = Row("", (Fault("n4", fw("input", "tcp dport 4240 reject")),), (
         Find(Cause.NETWORK, "all → n4", 3, ("something rejects", "look at the destination's own"),
              severity=LESS, asks=1),
-        Find(Cause.NO_AGENT, "n4 ↔ all", 15),
+        Find(Cause.NO_AGENT, "n4 ↔ all, where nothing else is known", 15, ("agent on n4",)),
     ), among=change("n4", connection=Connection.NONE))  # fmt: skip
     with injected(lab4, row.faults):
         assert_found(lab4, examine(lab4, row), row.finds)

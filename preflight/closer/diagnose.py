@@ -35,6 +35,7 @@ _ALIENS = 4
 def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
     """Findings about all that is not open, after closer looks at some cells of each group."""
     bad, proven = groups(matrix), list[Finding]()
+    agentless = set(range(len(matrix.nodes))) - ground.chorus.alive  # while cells were judged
     looks: dict[int, list[Looked]] = {}
     seen_from: dict[tuple[int, str], Diagnosis] = {}
     if ground.options.diagnose and not ground.chorus.interrupted:
@@ -47,7 +48,8 @@ def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
         except Exception as error:  # a bug here costs the explanation, never the matrix
             text = f"a bug of preflight's own ({type(error).__name__}: {error})"
             ground.progress.note(f"the closer look failed, findings are without it: {text}")
-    found_out = findings(matrix, bad, looks, ground.astray, ground.mtus, ground.context, proven)
+    known = ground.astray, ground.mtus, ground.context
+    found_out = findings(matrix, bad, looks, *known, proven, agentless)
     hazards = [
         *from_remarks(matrix, ground.options.remarks),
         *from_risks(matrix, ground.risks(matrix), found_out),

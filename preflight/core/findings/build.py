@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern, RewrittenField
 from preflight.core.diagnosis.trial import RuleHit
 from preflight.core.findings import size_words
+from preflight.core.findings.absent import absent
 from preflight.core.findings.atoms import Looked, Part, at, blamed
 from preflight.core.findings.blame import blame, rules
 from preflight.core.findings.causes import Origin, causes
@@ -46,13 +47,14 @@ def findings(
     mtus: Mapping[tuple[int, Family], int] | None = None,
     context: Context | None = None,
     proven: Sequence[Finding] = (),
+    agentless: Collection[int] = (),
 ) -> list[Finding]:
     """The fewest statements that explain every cell that is not open, what matters most first.
 
     `groups` are `core.groups.groups` of the matrix; `looks` go by a group's position; `astray`
     goes by the node to which packets came that were meant for another; `mtus` those of the nodes'
     devices, `context` what is known of the overlay; `proven` are findings about all cells that are
-    in no group.
+    in no group; `agentless` are the nodes that have no agent.
     """
     shapes = Shapes(matrix)
     pieces = [
@@ -67,7 +69,15 @@ def findings(
     instead = [_instead(matrix, part, astray or {}) for part in own]
     least = _narrowest(parts, mtus or {})
     found = [
-        _finding(matrix, shapes, [parts[i] for i in positions], astray or {}, mtus or {}, least)
+        _finding(
+            matrix,
+            shapes,
+            [parts[i] for i in positions],
+            astray or {},
+            mtus or {},
+            least,
+            agentless,
+        )
         for positions in causes(
             shapes, own, told, [Origin(position, part.cause) for position, part in pieces], instead
         )
@@ -94,6 +104,7 @@ def _finding(
     astray: Astray,
     mtus: Mapping[tuple[int, Family], int],
     least: int,
+    agentless: Collection[int],
 ) -> Finding:
     parts = sorted(parts, key=lambda part: _rank(part.group))
     own = [part.group for part in parts]
@@ -116,7 +127,8 @@ def _finding(
     tests = tuple(
         sorted({test for g in own for test in g.tests}, key=lambda t: (t.family, t.probe))
     )
-    where = shapes.where(own)
+    missing = absent(shapes, own, agentless) if cause is Cause.NO_AGENT else None
+    where = missing.where if missing else shapes.where(own)
     what = traffics(tests, matrix.probes)
     names = [node.name for node in matrix.nodes]
     nodes = _nodes(own, hits, diagnoses)
@@ -132,6 +144,7 @@ def _finding(
     subject = Subject(loud, where, what, names, guilty, hits, diagnoses, rejecters, owners)
     subject = subject._replace(sized=sized(matrix, group, looked))
     subject = subject._replace(instead=shapes.name(instead) if instead else "")
+    subject = subject._replace(agentless=missing.who if missing else "")
     hellos = list(answers(matrix, own)) if cause in WITH_HELLO else []
     subject = subject._replace(hellos=[hello for hello, _ in hellos])
     small: dict[int, int] = _small_devices(own, mtus) if cause is Cause.SIZE else {}

@@ -147,7 +147,9 @@ def _unknown(groups: Sequence[Group]) -> Iterator[tuple[int, int]]:
     first: dict[Identity, int] = {}
     for i, group in enumerate(groups):
         if group.kind.verdict is Verdict.UNKNOWN:
-            yield first.setdefault((group.kind.cause, group.severity), i), i
+            cause = group.kind.cause
+            apart = None if cause is Cause.NO_AGENT else group.severity  # one agent mends all
+            yield first.setdefault((cause, apart), i), i
         elif group.kind.verdict is Verdict.CLOSED:
             yield first.setdefault((*group.kind, group.tests), i), i
 

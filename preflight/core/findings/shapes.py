@@ -258,6 +258,10 @@ class Shapes:
         """Words for a set of nodes."""
         return self._naming.name(sum(1 << n for n in set(nodes)))
 
+    def each(self, nodes: Iterable[int]) -> str:
+        """The name of each, neighbours by number as a range."""
+        return self._naming.whole(sum(1 << n for n in set(nodes)))
+
 
 def _there_and_back(names: Sequence[str]) -> list[str]:
     """`a → b` and `b → a` as one."""

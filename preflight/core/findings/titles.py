@@ -67,6 +67,7 @@ class Subject(NamedTuple):
     small: int = 0  # the smallest MTU of destinations that take less than their sources send
     instead: str = ""  # the nodes that got it, where they were not meant
     hellos: Sequence[Hello] = ()  # the unlike ones of its cells
+    agentless: str = ""  # the nodes for want of whose agents nothing is known
 
 
 def title(cause: Cause, subject: Subject) -> str:
@@ -74,6 +75,8 @@ def title(cause: Cause, subject: Subject) -> str:
     where, what = subject.where, subject.what
     if cause in _UNKNOWN:
         verb = "are" if " and " in what else "is"
+        if subject.agentless:
+            return f"{where}: {what} {verb} unknown, for want of an agent on {subject.agentless}"
         return _UNKNOWN[cause].format(where=where, what=what, verb=verb)
     if cause is Cause.RULE or (cause is Cause.TRANSLATION and subject.hits):
         return _of_rule(subject)
