@@ -20,7 +20,10 @@ from preflight.runs.trace import Tracing
 pytestmark = pytest.mark.lab
 
 
-@pytest.mark.parametrize("row", ADDRESSES + NEIGHBOURS + ROUTES + TRAILS, ids=lambda row: row.name)
+ROWS = ADDRESSES + NEIGHBOURS + ROUTES + TRAILS
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_what_is_found(lab4: Lab, row: Row) -> None:
     with injected(lab4, row.faults):
         first = examine(lab4, row)

@@ -34,6 +34,8 @@ _ICMP: Mapping[Family, Mapping[tuple[int, int], str]] = {
 }
 
 
+_NOBODY = ("ICMP host unreachable (3/1)", "ICMPv6 address unreachable (1/3)")
+
 _ERRNO: Mapping[int, str] = {
     Errno.EPERM: "EPERM, from netfilter's OUTPUT or POSTROUTING",
     Errno.ENETUNREACH: "ENETUNREACH, no route",
@@ -60,6 +62,11 @@ def detail(
     else:
         return None
     return "; ".join(says) or None
+
+
+def finds_nobody(outcome: Outcome) -> bool:
+    """Whether its detail is an ICMP error of a router that finds nobody behind the address."""
+    return outcome.detail is not None and outcome.detail.startswith(_NOBODY)
 
 
 def _of_unknown(outcome: Outcome, reading: Reading, sightings: Sightings) -> Iterator[str]:

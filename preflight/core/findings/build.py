@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern, RewrittenField
 from preflight.core.diagnosis.trial import RuleHit
-from preflight.core.findings import size_words
+from preflight.core.findings import nobody, size_words
 from preflight.core.findings.absent import absent
 from preflight.core.findings.atoms import Looked, Part, at, blamed
 from preflight.core.findings.blame import blame, rules
@@ -151,6 +151,7 @@ def _finding(
     if small:
         nodes = sorted(small)
         subject = subject._replace(guilty=shapes.name(nodes), small=min(small.values()))
+    missing = nobody.sought(own, owners) if cause is Cause.NETWORK else []
     blocks = tuple(
         dict.fromkeys(Block(g.sources, g.destinations, g.both_ways, g.where, g.tests) for g in own)
     )
@@ -159,11 +160,16 @@ def _finding(
     )
     telling = max(looked, key=_weight, default=None)
     mending = mend(matrix, cause, group, tests, blocks, diagnoses, small, inside, least)
+    said = title(cause, subject)
+    if missing:
+        speakers = [r for r in rejecters if r not in (BY_THE_SOURCE, BY_THE_DESTINATION)]
+        said = nobody.title(where, shapes.name(missing), speakers, tests[0].family)
+        mending = Mending(advice=nobody.advice(shapes.name(missing), speakers, tests[0].family))
     return Finding(
         identifier="",
         cause=cause,
         severity=min((g.severity for g in own), key=list(Severity).index),
-        title=title(cause, subject),
+        title=said,
         kinds=tuple(dict.fromkeys(g.kind for g in own)),
         tests=tests,
         blocks=blocks,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern
 from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.diagnosis.trial import Rule
+from preflight.core.findings import nobody
 from preflight.core.findings.atoms import Looked, blamed
 from preflight.core.findings.contradictions import (
     alike_in_length,
@@ -96,6 +97,7 @@ def _surely(
     groups: Sequence[Group], diagnoses: Mapping[int, Sequence[Diagnosis]]
 ) -> Iterator[tuple[int, int]]:
     yield from _unknown(groups)
+    yield from nobody.same(groups)
     known: dict[Identity, int] = {}
     for i, found in diagnoses.items():
         for diagnosis in found:

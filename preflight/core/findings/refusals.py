@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.findings.nobody import is_nobody
 from preflight.core.findings.shapes import Shapes
 from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
 from preflight.core.model import Cause, Leg, Place, Protocol, Verdict
@@ -28,6 +29,8 @@ def one_firewall(
     if not (_is_refused(a) and _is_refused(b)):
         return False
     if a.kind.cause is b.kind.cause is Cause.REJECTED:
+        if is_nobody(a) is not is_nobody(b):
+            return False
         return _one_rejecter(shapes, a, b, _senders(a, of_a) & _senders(b, of_b))
     if Cause.REJECTED not in (a.kind.cause, b.kind.cause):
         return False
