@@ -94,7 +94,8 @@ nothing, `trails` those with which anything is blocked, and `probes` [protocol, 
 `macs` asks for those of its devices. Its answer:
 
     held       [peer, address, prefix length, device]: a peer's address that it has itself
-    unused     [address, dadfailed or tentative, prefix length, device] of its own addresses
+    unused     [address, dadfailed, tentative or missing, prefix length, device] of its own
+               addresses; the last two are empty where it is missing
     macs       MAC addresses of all its devices; null where not asked
     hops       [family, peer, next hop, device, MAC, permanent, another address has that MAC] of the
                peers in `to`, where the kernel knows the MAC

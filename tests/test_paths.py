@@ -171,6 +171,21 @@ def test_an_address_that_is_not_on_its_node_costs_that_node_alone(lab4: Lab) -> 
     assert {a.state for name, a in states.items() if name != "n2"} == {AgentState.OK}
 
 
+def test_an_address_that_is_not_on_its_node_costs_that_family_alone(lab4: Lab) -> None:
+    four = address(lab4.node("n2"), Family.IPV4)
+    nobody = address(lab4.node("n2"), Family.IPV6) + "99"
+    snapshot = check(lab4, among=change("n2", addresses=(four, nobody)))
+    expected = dict.fromkeys(spots(lab4, "n1 n3 n4", "n2", families=IPV6), NO_AGENT)
+    expected |= dict.fromkeys(spots(lab4, "n2", "n1 n3 n4", families=IPV6), NO_AGENT)
+    silent = blocked(FORWARD, PATH, Cause.NO_NEIGHBOUR)
+    expected |= dict.fromkeys(spots(lab4, "n1", "n2", families=IPV6), silent)
+    assert_matrix(snapshot, expected)
+    assert {agent.state for agent in snapshot.agents} == {AgentState.OK}
+    assert any(f"n2 does not have its address {nobody}" in note for note in snapshot.notes)
+    (one,) = snapshot.findings
+    assert one.title == f"n2 does not have its own address {nobody}"
+
+
 # --- loss --------------------------------------------------------------------------------------
 
 # A cell in a thousand of 30 % loss, and three of one dead flow in four by a hash, look clean.

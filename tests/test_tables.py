@@ -338,6 +338,16 @@ def test_an_address_that_is_not_used_yet() -> None:
     assert (one.cells, one.changes) == (6, ())
 
 
+def test_an_address_that_a_node_does_not_have() -> None:
+    """Nothing is known of it over that family, and what others send there may find nobody."""
+    own = NOTHING._replace(unused=(Unused(NODES[0].addresses[1], "missing", 0, ""),))
+    made = matrix({(1, 0): UNFOUND, (0, 1): NO_AGENT, (3, 0): NO_AGENT}, families=(V6,))
+    found, rest, *_ = proof(made, answers(n1=own))
+    assert [(f.title, f.cells) for f in found] == [("n1 does not have its own address fd00::1", 9)]
+    assert "disable_ipv6" in found[0].advice
+    assert rest == []
+
+
 # --- routes --------------------------------------------------------------------------------------
 
 

@@ -99,7 +99,8 @@ def _held(
 def _unused(found: "Messages", own: "dict[int, str]") -> "list[list[Any]]":
     """[address, flag, prefix length, device] of the node's own that its kernel does not use."""
     wanted = {_packed(family, address): address for family, address in own.items()}
-    out: list[list[Any]] = []
+    here = {packed for packed, _, _ in _addresses(found)}
+    out: list[list[Any]] = [[a, "missing", 0, ""] for p, a in wanted.items() if p not in here]
     for packed, body, flags in _addresses(found):
         flag = next((word for bit, word in _UNUSED if flags & bit), "")
         if packed in wanted and flag and not flags & _OPTIMISTIC:

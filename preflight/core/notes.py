@@ -30,6 +30,14 @@ def notes(
             f"another node, such as {example}: something translates destinations, on the path or "
             "at a node, or this node has the other's address, too"
         )
+    for node, hello in sorted(hellos.items()):
+        for address in map(str, hello.get("absent", ())):
+            over = "IPv6" if ":" in address else "IPv4"
+            off = ", and `sysctl -a -r disable_ipv6`" if over == "IPv6" else ""
+            out.append(
+                f"{scope.nodes[node].name} does not have its address {address}, and could not "
+                f"be tested over {over}: see `ip address` there{off}, or correct the inventory"
+            )
     if slow:
         pairs = ", ".join(
             f"{scope.nodes[s].name} → {scope.nodes[d].name}" for s, d in sorted(slow)[:_SHOWN]

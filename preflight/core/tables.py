@@ -30,7 +30,7 @@ _COMMAND = re.compile(r"ip (-6 )?(route|rule) del [a-z0-9 .:/-]{1,200}")
 _TRAIL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_@ .:/-]{0,200}")
 _DELETES = re.compile(r"ip (-6 )?route del [A-Za-z0-9_@ .:/-]{1,200}")
 _ANSWER = re.compile(r"[A-Za-z]{0,20}")
-_FLAGS = ("dadfailed", "tentative")
+_FLAGS = ("dadfailed", "tentative", "missing")
 
 
 class Held(NamedTuple):
@@ -46,7 +46,7 @@ class Unused(NamedTuple):
     """An address of its own that the kernel does not use."""
 
     address: str
-    flag: str  # dadfailed, tentative
+    flag: str  # dadfailed, tentative; missing: it has no such address at all
     length: int
     device: str
 

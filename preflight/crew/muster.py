@@ -147,7 +147,7 @@ def greet(node: Node, event: Event) -> AgentInfo:
         )
         return AgentInfo(AgentState.NO_PRIVILEGE, reason, python, kernel)
     absent = [str(a) for a in frame.get("absent", ())]
-    if absent:
+    if absent and len(absent) >= len(frame["served"]):  # else it is the node, and lacks one family
         reason = f"{', '.join(absent)} is not on the machine that {node.host} led to"
         if node.connection is Connection.LOCAL:
             reason = f"{', '.join(absent)} is not on this machine: run it on {node.name}"

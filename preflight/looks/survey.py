@@ -78,6 +78,7 @@ class Survey:
         self._families = {family: f for f, family in enumerate(scope.families)}
         self._protocols = [probe.protocol for probe in scope.probes]
         self._verdicts: dict[Any, Outcome | None] = {}
+        self._lacking: dict[Family, frozenset[int]] = {}
 
     def run(self) -> Matrix:
         """Every planned cell decided, or unknown where it could not be."""
@@ -96,9 +97,10 @@ class Survey:
         both: list[CellPlan] = []
         one: list[CellPlan] = []
         for cell in self._scope.cells():
-            rows = [row if s in usable else [] for s, row in enumerate(cell.pairs)]
-            both.append(replace(cell, pairs=[[d for d in r if d in usable] for r in rows]))
-            one.append(replace(cell, pairs=[[d for d in r if d not in usable] for r in rows]))
+            there = usable - self._nameless(cell.family)
+            rows = [row if s in there else [] for s, row in enumerate(cell.pairs)]
+            both.append(replace(cell, pairs=[[d for d in r if d in there] for r in rows]))
+            one.append(replace(cell, pairs=[[d for d in r if d not in there] for r in rows]))
         return both, [cell for cell in one if cell.packets]
 
     # --- the first look
@@ -201,7 +203,7 @@ class Survey:
     def _half_seen(self, outcome: Outcome, key: Key) -> bool:
         """It is bad, and a vantage point was not watched that would tell where."""
         bad = outcome.verdict in (Verdict.BLOCKED, Verdict.LOSSY)
-        return bad and outcome.place is None and set(key[2:]) <= self._looker.usable()
+        return bad and outcome.place is None and set(key[2:]) <= self._usable(key[0])
 
     def _judge_later(self, later: Sightings, first: Sightings | None, key: Key) -> Outcome:
         if first is not None:
@@ -256,7 +258,7 @@ class Survey:
 
     def _place(self, key: Key) -> tuple[bool, bool, bool | None, bool]:
         f, probe, s, d = key
-        usable = self._looker.usable()
+        usable = self._usable(f)
         return s in usable, d in usable, self._serves(f, probe, d), self._ignores(f, d)
 
     def _setting(
@@ -276,6 +278,20 @@ class Survey:
             echo_ignored=place[3],
             final=final,
         )
+
+    def _usable(self, family: int) -> set[int]:
+        return self._looker.usable() - self._nameless(self._scope.families[family])
+
+    def _nameless(self, family: Family) -> frozenset[int]:
+        """The nodes whose agents do not find their address of that family on the machine."""
+        if family not in self._lacking:
+            nodes = self._scope.nodes
+            self._lacking[family] = frozenset(
+                n
+                for n, h in self._hellos.items()
+                if nodes[n].address_in(family) in h.get("absent", ())
+            )
+        return self._lacking[family]
 
     def _serves(self, family: int, probe: int, node: int) -> bool | None:
         kind = self._scope.probes[probe]
@@ -300,14 +316,14 @@ class Survey:
 
     def _leave(self) -> None:
         """What no look decided is unknown."""
-        usable = self._looker.usable()
+        usable = [self._usable(f) for f in range(len(self._scope.families))]
         agentless = Outcome(Verdict.UNKNOWN, cause=Cause.NO_AGENT)
         rest = Cause.INTERRUPTED if self._looker.interrupted else Cause.NOT_WATCHED
         undecided = Outcome(Verdict.UNKNOWN, cause=rest)
         for key in self._keys(self._scope.cells()):
             index = self.matrix.index(*key)
             if self.matrix.outcome(index) is None:
-                there = key[2] in usable and key[3] in usable
+                there = set(key[2:]) <= usable[key[0]]
                 self.matrix.set(index, undecided if there else agentless)
 
     def _look(self, plan: LookPlan, flows: int) -> Collection | None:

@@ -24,6 +24,7 @@ from preflight.core.ways import lost_back, lost_there
 
 Astray = Mapping[int, set[tuple[int, str]]]  # see `core.findings.build`
 _SHOWN = 4
+_MISSING = "missing"
 _IPVS = "kube-ipvs0"  # kube-proxy's, of services' addresses
 _MISLED = (CellCause.DROPPED, CellCause.REJECTED, CellCause.INTERCEPTED)
 
@@ -156,7 +157,8 @@ class _Duplicate:
     def _title(self) -> str:
         word = "address" if len(self._addresses) == 1 else "addresses"
         verb = "is" if len(self._addresses) == 1 else "are"
-        also = "also " if self._certain else ""
+        has = self._certain and not any(one.flag == _MISSING for one in self._unused)
+        also = "also " if has else ""
         who = Naming(self._nodes).name(sum(1 << node for node in self._holders))
         return (
             f"{self._nodes[self._owner].name}'s {word} {listed(self._addresses)} {verb} {also}"
@@ -246,6 +248,13 @@ def _unused(claims: Claims, node: int, one: Unused) -> None:
             f"Find who else has {one.address}, by its MAC address (`ip -6 neigh` on {name}'s "
             f"neighbours), and remove it there. Then, on {name}: {anew}."
         )
+    elif one.flag == _MISSING:
+        title = f"{name} does not have its own address {one.address}"
+        off = ", and whether IPv6 is switched off (sysctl net.ipv6.conf.*.disable_ipv6)"
+        advice = (
+            f"{name}: see `ip address`{off if family is Family.IPV6 else ''}. Give it the address, "
+            "or correct the inventory."
+        )
     else:
         title = f"{name} does not use its own address {one.address}: it is still tentative"
         advice = f"{name}: see `ip -6 addr` and `ip link` for its device's carrier, and wait."
@@ -253,6 +262,8 @@ def _unused(claims: Claims, node: int, one: Unused) -> None:
 
 
 def _shown(name: str, one: Unused) -> str:
+    if one.flag == _MISSING:
+        return f"`ip address` on {name} does not show {one.address}"
     said = "duplicate address detection has not ended, as where a link has no carrier"
     if one.flag == "dadfailed":
         said = "duplicate address detection found another holder"
