@@ -73,7 +73,8 @@ def muster(
             waiting[event.node] = time.monotonic() + _START_LIMIT_S
             continue
         del waiting[event.node]
-        states[event.node] = info = greet(nodes[event.node], event)
+        whole = options.meeting is not None  # its other end cannot be told what is lacking
+        states[event.node] = info = greet(nodes[event.node], event, whole=whole)
         if info.state in usable and event.frame is not None:
             hellos[event.node] = event.frame
             progress.advance(nodes[event.node].name)
@@ -132,8 +133,8 @@ def setup(extent: Scope, key: bytes, tag: bytes = b"") -> Callable[[int], Mappin
     return frame
 
 
-def greet(node: Node, event: Event) -> AgentInfo:
-    """What a node's first event says of it."""
+def greet(node: Node, event: Event, *, whole: bool = False) -> AgentInfo:
+    """What a node's first event says of it; `whole`: it must have all its addresses."""
     frame = event.frame
     if frame is None:
         return AgentInfo(event.state, event.reason)
@@ -147,7 +148,9 @@ def greet(node: Node, event: Event) -> AgentInfo:
         )
         return AgentInfo(AgentState.NO_PRIVILEGE, reason, python, kernel)
     absent = [str(a) for a in frame.get("absent", ())]
-    if absent and len(absent) >= len(frame["served"]):  # else it is the node, and lacks one family
+    if absent and (
+        whole or len(absent) >= len(frame["served"])
+    ):  # else it is the node, and lacks one family
         reason = f"{', '.join(absent)} is not on the machine that {node.host} led to"
         if node.connection is Connection.LOCAL:
             reason = f"{', '.join(absent)} is not on this machine: run it on {node.name}"

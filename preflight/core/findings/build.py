@@ -151,7 +151,7 @@ def _finding(
     if small:
         nodes = sorted(small)
         subject = subject._replace(guilty=shapes.name(nodes), small=min(small.values()))
-    missing = nobody.sought(own, owners) if cause is Cause.NETWORK else []
+    sought = nobody.sought(own, owners) if cause is Cause.NETWORK else []
     blocks = tuple(
         dict.fromkeys(Block(g.sources, g.destinations, g.both_ways, g.where, g.tests) for g in own)
     )
@@ -161,10 +161,10 @@ def _finding(
     telling = max(looked, key=_weight, default=None)
     mending = mend(matrix, cause, group, tests, blocks, diagnoses, small, inside, least)
     said = title(cause, subject)
-    if missing:
+    if sought:
         speakers = [r for r in rejecters if r not in (BY_THE_SOURCE, BY_THE_DESTINATION)]
-        said = nobody.title(where, shapes.name(missing), speakers, tests[0].family)
-        mending = Mending(advice=nobody.advice(shapes.name(missing), speakers, tests[0].family))
+        said = nobody.title(where, shapes.name(sought), speakers, tests[0].family)
+        mending = Mending(advice=nobody.advice(shapes.name(sought), speakers, tests[0].family))
     return Finding(
         identifier="",
         cause=cause,
