@@ -244,7 +244,8 @@ class Shapes:
             return f"among {name} nodes" if name == "all" else f"within {name}"
         # One node has no cell to itself: to name it on both sides claims nothing.
         alone = [nodes if nodes.bit_count() == 1 else 0 for nodes in (destinations, sources)]
-        return " → ".join(map(self._naming.name, (sources, destinations), alone))
+        sides = (sources & ~alone[0] or sources, destinations & ~alone[1] or destinations)
+        return " → ".join(map(self._naming.name, sides, alone))
 
     def inside(self, group: Group) -> bool:
         """Each of its pairs is in one class of nodes, by the first way to divide them."""
