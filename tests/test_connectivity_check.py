@@ -272,7 +272,9 @@ def test_what_was_not_listed_before_the_deadline_is_not_told_as_deleted(
         result = run(kube, told=told, clock=clock, server=wire.url)
     assert {one.symptom for one in result.judged} == {Symptom.UNSEEN}
     assert "by somebody else" not in text(result)
-    assert (result.exit_code(), result.left_behind) == (4, None)
+    # Which of the two is noticed first is a matter of moments: the deadline, or the silence.
+    assert result.exit_code() in (ExitCode.INCOMPLETE, ExitCode.NO_NODE)
+    assert result.left_behind is None
     assert not there(workers)
 
 

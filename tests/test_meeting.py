@@ -276,7 +276,7 @@ def meeting(lab: Lab, folder: Path, **keys: str) -> list[subprocess.Popen[bytes]
     begun = time.monotonic()
     subprocess.run([sys.executable, "-c", QUICK, "--version"], check=True, capture_output=True)
     start_s = time.monotonic() - begun  # on a busy machine it takes its time, four at once more
-    at = datetime.fromtimestamp(time.time() + 5 + 6 * start_s, UTC).isoformat(timespec="seconds")
+    at = datetime.fromtimestamp(time.time() + 8 + 8 * start_s, UTC).isoformat(timespec="seconds")
     return [
         lab.popen(
             node.name, sys.executable, "-c", QUICK, "check", "-i", lab.inventory_path, "--local",
