@@ -48,7 +48,7 @@ from preflight.core.connectivity.result import Ending, Result
 from preflight.core.connectivity.settle import Patience
 from preflight.core.connectivity.symptoms import Symptom
 from preflight.core.connectivity.workloads import DENIED, EXTERNAL, FQDN, MULTI_NODE, WORKLOADS
-from preflight.errors import UsageError
+from preflight.errors import ExitCode, UsageError
 from preflight.report.connectivity import render
 from preflight.report.connectivity_json import dump
 from preflight.runs.connectivity import check, clean_up
