@@ -158,7 +158,7 @@ class TestBlocked:
 
     def test_one_that_drops_before_it_looks_at_the_ttl_falls_silent_itself(self) -> None:
         found = path(way(3, 2, at_ingress=True), on_link=False)
-        assert found == Path(answered(1), 2, 3, False, answered(1, 2, 3), mute=True)
+        assert found == Path(answered(1), 2, 3, False, answered(1, 2, 3))
 
     def test_nobody_but_the_comparison_knows_the_first_router(self) -> None:
         found = path(way(3, 1, at_ingress=True), on_link=False)
@@ -166,7 +166,7 @@ class TestBlocked:
 
     def test_the_comparison_tells_a_router_that_is_just_silent(self) -> None:
         found = path(way(3, 3, silent=(2,), at_ingress=True), on_link=False)
-        assert found == Path(answered(1), 2, 3, False, answered(1, 3), mute=True)
+        assert found == Path(answered(1), 2, 3, False, answered(1, 3))
 
     def test_a_gap_below_a_later_answer_is_no_place(self) -> None:
         found = path(way(4, 4, silent=(2,)), on_link=False)
@@ -193,17 +193,6 @@ class TestBlocked:
         seen.errors = list(first.values())
         assert len(seen.errors) == 3  # hop 3 answers to the other port alone
         assert path(seen, on_link=False) == Path(answered(1, 2), 3, 3, False, answered(3))
-
-    def test_one_that_had_errors_to_give_and_gave_none_for_what_it_dropped_is_mute(self) -> None:
-        found = path(way(3, 2), on_link=False)
-        assert found is not None
-        assert found.mute
-        seen = way(3, 2)
-        last = max(e.shot for e in seen.errors if seen.trial.shots[e.shot].ttl == 2)
-        seen.errors = [e for e in seen.errors if e.shot != last]  # then it may have had none left
-        found = path(seen, on_link=False)
-        assert found is not None
-        assert (found.silent, found.mute) == (3, False)
 
     def test_routers_that_share_the_load_are_both_told(self) -> None:
         seen = way(3, 3)

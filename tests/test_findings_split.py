@@ -281,21 +281,6 @@ def test_what_is_sent_first_and_dropped_was_not_rejected_later() -> None:
     assert len(findings(matrix, groups(matrix))) == 2
 
 
-def test_what_is_dropped_while_errors_could_be_sent_was_not_rejected() -> None:
-    matrix = sample(4, 2, [
-        Fault(rejected("198.18.9.1"), "n1", "rack=b", "geneve"),
-        Fault(DROPPED_ON_PATH, "n2", "rack=b", "geneve"),
-    ]).matrix  # fmt: skip
-
-    def cells(path: Path) -> list[int]:
-        looks = {i: [between(1, 2, path=path)] for i, g in enumerate(groups(matrix))
-                 if g.kind.cause is CellCause.DROPPED}  # fmt: skip
-        return [f.cells for f in findings(matrix, groups(matrix), looks)]
-
-    assert cells(ends(1)) == [4]
-    assert cells(ends(1)._replace(mute=True)) == [2, 2]
-
-
 def test_what_passes_the_rejecting_router_dies_elsewhere() -> None:
     matrix = sample(4, 2, [
         Fault(rejected("198.18.9.1"), "rack=a", "rack=b", "health"),

@@ -172,7 +172,7 @@ def outside(text: str) -> str:
     """What is not code, and without what a backslash makes plain."""
     text = re.sub(r"^(`{3,})[a-z]*\n.*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"\\.", "", text)
-    return re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", text)
+    return re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", " ", text)
 
 
 @given(st.text())
@@ -181,6 +181,7 @@ def outside(text: str) -> str:
 @example("-")
 @example("12. x")
 @example("a@b #1 x:y:z")
+@example("0#&0")
 def test_inline_text_is_one_line_and_code_is_closed(text: str) -> None:
     for made in (inline(text), code(text)):
         assert "\n" not in made

@@ -25,7 +25,6 @@ class Path(NamedTuple):
     on_link: bool  # the source sends it straight to the destination: no router is asked
     control: tuple[Router, ...] = ()  # who answers the same to another port
     back: bool = False  # it is the answer's, from the destination to the source
-    mute: bool = False  # the last router had errors to give, and rejected nothing aloud
     # TTLs at which a router answers with the destination's address, though nothing arrives there:
     # connection tracking puts that for its own where it translates destinations.
     as_destination: tuple[int, ...] = ()

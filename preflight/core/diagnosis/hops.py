@@ -19,7 +19,6 @@ from preflight.core.model import Family
 
 _UNREACHABLE = {Family.IPV4: 3, Family.IPV6: 1}
 _TOO_BIG = (Family.IPV4, 3, 4)
-_PROVED = 3
 
 
 def path(observed: Observed, on_link: bool | None) -> Path | None:
@@ -45,7 +44,6 @@ def path(observed: Observed, on_link: bool | None) -> Path | None:
         distance=distance,
         on_link=straight,
         control=tuple(r for r in _routers(observed, control) if r not in of_control),
-        mute=silent is not None and _mute(observed, main | control, routers[-1]),
         as_destination=_translated(observed, main, control),
     )
 
@@ -176,18 +174,6 @@ def _silent(observed: Observed, hops: int, routers: Sequence[Router]) -> int | N
     behind = [i for i in shots_in(hops) if shots[i].ttl > last]
     heard = {shots[i].ttl for i in behind if i in answered}
     return min({shots[i].ttl for i in behind} - heard, default=None)
-
-
-def _mute(observed: Observed, hops: int, last: Router) -> bool:
-    """Whether the last router had errors to give all the while in which it rejected nothing.
-
-    Linux sends one peer six errors and then one a second, whatever for. Who had one left for each
-    of three shots, in half a second at most, had one for those between them as well.
-    """
-    shots = observed.trial.shots
-    told = {e.shot for e in observed.errors if hops >> e.shot & 1 and e.sender == last.address}
-    further = [i for i in shots_in(hops) if shots[i].ttl > last.ttl]
-    return len(told) >= _PROVED and bool(further) and min(further) < max(told)
 
 
 def _rejected(observed: Observed, error: ShotError) -> bool:

@@ -37,15 +37,13 @@ def one_firewall(
     if a.kind.cause is Cause.DROPPED:
         a, b, of_a, of_b = b, a, of_b, of_a
     senders = _senders(a, of_a)
-    if not senders or senders & _passed(of_b) or any(d.path and d.path.mute for d in of_b):
+    if not senders or senders & _passed(of_b):
         return False
     if senders & (_senders(b, of_b) | _last(of_b)):
         return True
     if a.tests == b.tests and shapes.back_within(b, a):
         return True
-    families = [{test.family for test in group.tests} for group in (a, b)]
-    later = shapes.within(b, a) and _turn(shapes, a) <= _turn(shapes, b)
-    return later and families[1] <= families[0]
+    return shapes.within(b, a) and _turn(shapes, a) <= _turn(shapes, b)
 
 
 def rejecting(shapes: Shapes, groups: Sequence[Group], dropped: Group) -> list[int]:
