@@ -693,6 +693,11 @@ PATH = (
         (
             Fault("fw", fw("ip prerouting dstnat", "ip daddr $n3 tcp dport 4240 dnat to $n4")),
             Fault(
+                "fw",
+                "sysctl -qw net.ipv4.icmp_ratelimit=0",
+                "sysctl -qw net.ipv4.icmp_ratelimit=1000",
+            ),
+            Fault(
                 "n4",
                 "table ip short { chain out { type filter hook output priority -150; "
                 f"policy accept; ip daddr $n1 {GENEVE} ip ttl set 1; }}; }}",

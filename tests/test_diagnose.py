@@ -45,8 +45,9 @@ def test_what_is_found(lab4: Lab, row: Row) -> None:
             return
         assert not any(gets_through(lab4, packet) for packet in row.shut)
         mend(lab4, first)
-        for where in {fault.where for fault in row.faults}:  # as is advised where rules translate
-            forget_connections(lab4, where)
+        changed = {change.node for finding in first.findings for change in finding.changes}
+        for node in changed:  # as is advised where rules translate
+            forget_connections(lab4, node)
         assert [finding.title for finding in examine(lab4, row).findings] == [
             filled(lab4, title) for title in row.after
         ]
