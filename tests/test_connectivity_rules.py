@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from itertools import product
+from itertools import islice, product
 
 import pytest
 from hypothesis import given, settings
@@ -283,9 +283,7 @@ def combinations() -> Iterator[dict[str, Symptom]]:
 def test_every_combination_is_explained_once() -> None:
     """And what the tunnel is accused of agrees with an oracle written from the pods' names."""
     seen = set()
-    for red in combinations():
-        if sum(map(hash, red)) % 3:  # a third of 8,192 is as telling, and takes 1 s
-            continue
+    for red in islice(combinations(), 0, None, 3):  # a third of 8,192 is as telling: 1 s
         all_ = judged(red)
         findings = together(all_)
         explained_once(findings, all_)

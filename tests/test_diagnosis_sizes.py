@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from trials import ROUTERS, observed, passage, planned, wild_observed
 
 from preflight.core.diagnosis.conclusions import Size
-from preflight.core.diagnosis.sizes import CiliumMtu, SizeSearch, mtu_for_cilium
+from preflight.core.diagnosis.sizes import SizeSearch
 from preflight.core.diagnosis.trial import Form, Observed, Purpose, Shot, ShotError
+from preflight.core.facts.mtu import OVERHEAD
 from preflight.core.model import Family, Phase
 
 FLOOR = 100
@@ -368,18 +369,6 @@ def test_an_answer_for_anything(rounds: list[Observed], family: Family, mtu: int
 class TestCilium:
     """`MTU` in Cilium's values is the network's beneath the tunnel: it subtracts by itself."""
 
-    @pytest.mark.parametrize(
-        ("largest", "family", "pods"),
-        [
-            (1500, Family.IPV4, 1450),
-            (1500, Family.IPV6, 1430),
-            (1400, Family.IPV4, 1350),
-            (9000, Family.IPV4, 8950),
-        ],
-    )
-    def test_pods_get_what_the_headers_leave(self, largest: int, family: Family, pods: int) -> None:
-        assert mtu_for_cilium(largest, family) == CiliumMtu(largest, pods)
-
     @pytest.mark.parametrize("family", Family)
     def test_it_is_what_the_headers_take(self, family: Family) -> None:
         from scapy.contrib.geneve import GENEVE
@@ -389,7 +378,4 @@ class TestCilium:
 
         outer = IP() if family is Family.IPV4 else IPv6()
         frame = bytes(outer / UDP() / GENEVE() / Ether())
-        assert mtu_for_cilium(1500, family).pods == 1500 - len(frame)
-
-    def test_a_path_too_small_for_any_pod(self) -> None:
-        assert mtu_for_cilium(40, Family.IPV6).pods == 0
+        assert len(frame) == OVERHEAD[family]

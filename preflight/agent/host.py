@@ -119,13 +119,10 @@ def _past_listeners(table: bytes) -> bool:
     return len(last) > 3 and last[3] not in (_LISTEN, b"st")
 
 
-def local_ports(table: bytes, state: "bytes | None") -> "set[int]":
-    """The local ports of a /proc/net/{tcp,udp} table, of sockets in `state` where that is given."""
-    return {port for _, port in local_sockets(table, state)}
-
-
 def local_sockets(table: bytes, state: "bytes | None") -> "Sockets":
-    """Likewise (packed local address, port)."""
+    """(packed local address, port) of a /proc/net/{tcp,udp} table, of sockets in `state` where that
+    is given.
+    """
     sockets = set()
     for line in table.splitlines()[1:]:
         fields = line.split()

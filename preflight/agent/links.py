@@ -27,6 +27,7 @@ from preflight.agent.netlink import (
     Netlink,
     attributes,
 )
+from preflight.agent.trails import name_of, packed, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,25 +88,25 @@ def _held(
     for family, addresses in peers.items():
         for peer, address in enumerate(addresses):
             if address and address != own.get(family):
-                wanted[_packed(family, address)] = (peer, address)
+                wanted[packed(family, address)] = (peer, address)
     out: list[list[Any]] = []
-    for packed, body, _ in _addresses(found):
-        if packed in wanted and _is_local(netlink, packed):
-            device = _name(struct.unpack_from("=I", body, 4)[0])
-            out.append([*wanted[packed], body[1], device])
+    for held, body, _ in _addresses(found):
+        if held in wanted and _is_local(netlink, held):
+            device = name_of(struct.unpack_from("=I", body, 4)[0])
+            out.append([*wanted[held], body[1], device])
     return out
 
 
 def _unused(found: "Messages", own: "dict[int, str]") -> "list[list[Any]]":
     """[address, flag, prefix length, device] of the node's own that its kernel does not use."""
-    wanted = {_packed(family, address): address for family, address in own.items()}
-    here = {packed for packed, _, _ in _addresses(found)}
+    wanted = {packed(family, address): address for family, address in own.items()}
+    here = {held for held, _, _ in _addresses(found)}
     out: list[list[Any]] = [[a, "missing", 0, ""] for p, a in wanted.items() if p not in here]
-    for packed, body, flags in _addresses(found):
+    for held, body, flags in _addresses(found):
         flag = next((word for bit, word in _UNUSED if flags & bit), "")
-        if packed in wanted and flag and not flags & _OPTIMISTIC:
-            device = _name(struct.unpack_from("=I", body, 4)[0])
-            out.append([wanted[packed], flag, body[1], device])
+        if held in wanted and flag and not flags & _OPTIMISTIC:
+            device = name_of(struct.unpack_from("=I", body, 4)[0])
+            out.append([wanted[held], flag, body[1], device])
     return out
 
 
@@ -116,15 +117,15 @@ def _addresses(found: "Messages") -> "list[tuple[bytes, bytes, int]]":
         if kind == RTM_NEWADDR:
             fields = attributes(body[8:])
             flags = struct.unpack("=I", fields[_IFA_FLAGS])[0] if _IFA_FLAGS in fields else body[2]
-            packed = fields.get(IFA_LOCAL) or fields.get(IFA_ADDRESS, b"")
-            out.append((packed, body, flags))
+            held = fields.get(IFA_LOCAL) or fields.get(IFA_ADDRESS, b"")
+            out.append((held, body, flags))
     return out
 
 
-def _is_local(netlink: Netlink, packed: bytes) -> bool:
-    domain = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
-    wanted = struct.pack("=BBBBBBBBI", domain, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0)
-    wanted += struct.pack("=HH", 4 + len(packed), RTA_DST) + packed
+def _is_local(netlink: Netlink, held: bytes) -> bool:
+    domain = socket.AF_INET if len(held) == 4 else socket.AF_INET6
+    wanted = struct.pack("=BBBBBBBBI", domain, len(held) * 8, 0, 0, 0, 0, 0, 0, 0)
+    wanted += struct.pack("=HH", 4 + len(held), RTA_DST) + held
     try:
         answers = netlink.ask(RTM_GETROUTE, wanted)
     except OSError:
@@ -181,7 +182,7 @@ def _hops(
             entry = entries.get((route.device, route.gateway))
             if entry is not None:
                 others = alike[entry[0], len(route.gateway)] > 1
-                hop = [_text(route.gateway), _name(route.device), _mac(entry[0])]
+                hop = [text(route.gateway), name_of(route.device), _mac(entry[0])]
                 out.append([family, peer, *hop, bool(entry[1] & _NUD_PERMANENT), others])
     return out
 
@@ -194,7 +195,7 @@ def _gateways(
     """
     out: list[list[Any]] = []
     for family, addresses in peers.items():
-        known = {_packed(family, address) for address in addresses if address}
+        known = {packed(family, address) for address in addresses if address}
         by: dict[tuple[int, bytes], int] = {}
         for peer, address in enumerate(addresses):
             route = routes.to(family, address) if address else None
@@ -205,25 +206,10 @@ def _gateways(
             if hop in entries:
                 mac, state = entries[hop]
                 permanent = bool(state & _NUD_PERMANENT)
-                told = [_text(hop[1]), _name(hop[0]), _mac(mac), permanent, "%x" % reached]
+                told = [text(hop[1]), name_of(hop[0]), _mac(mac), permanent, "%x" % reached]
                 out.append([family, *told])
     return out
 
 
-def _packed(family: int, address: str) -> bytes:
-    return socket.inet_pton(socket.AF_INET if family == 4 else socket.AF_INET6, address)
-
-
-def _text(packed: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
-
-
-def _mac(packed: bytes) -> str:
-    return ":".join("%02x" % byte for byte in packed)
-
-
-def _name(device: int) -> str:
-    try:
-        return socket.if_indextoname(device)
-    except OSError:  # it has just gone
-        return ""
+def _mac(held: bytes) -> str:
+    return ":".join("%02x" % byte for byte in held)

@@ -50,7 +50,7 @@ def told(
         family = int(version)
         if family not in own:
             continue
-        device = here.get(_packed(family, own[family]), 0)
+        device = here.get(packed(family, own[family]), 0)
         for peer in positions:
             address = peers[family][peer]
             entry = _Entry.of(netlink, family, address) if address else None
@@ -58,8 +58,8 @@ def told(
                 beside = _beside(routes, family, peers[family], address, device)
                 back = ""
                 if device:
-                    back = way_in(netlink, address, own[family], _name(device))[1]
-                way = [entry.kind, entry.gateway, _name(entry.device), entry.device == device]
+                    back = way_in(netlink, address, own[family], name_of(device))[1]
+                way = [entry.kind, entry.gateway, name_of(entry.device), entry.device == device]
                 out.append([family, peer, *way, *entry.told(), back, "%x" % beside])
     return out
 
@@ -92,17 +92,17 @@ class _Entry:
         self.kind = kind_of(body)
         self.device = _number(fields, RTA_OIF)
         gateway = fields.get(RTA_GATEWAY) or fields.get(RTA_VIA, b"")[2:]
-        self.gateway = _text(gateway) if gateway else ""
+        self.gateway = text(gateway) if gateway else ""
         self._foreign = RTA_VIA in fields
 
     @classmethod
     def of(cls, netlink: Netlink, family: int, address: str) -> "_Entry | None":
         """The one that a packet to that address takes."""
-        packed = _packed(family, address)
+        target = packed(family, address)
         domain = socket.AF_INET if family == 4 else socket.AF_INET6
-        bits = len(packed) * 8
+        bits = len(target) * 8
         header = struct.pack("=BBBBBBBBI", domain, bits, 0, 0, 0, 0, 0, 0, _FIB_MATCH)
-        question = header + struct.pack("=HH", 4 + len(packed), RTA_DST) + packed
+        question = header + struct.pack("=HH", 4 + len(target), RTA_DST) + target
         try:
             for number, body in netlink.ask(RTM_GETROUTE, question):
                 if number == RTM_NEWROUTE and len(body) >= 12:
@@ -118,7 +118,7 @@ class _Entry:
         """
         kind = "" if self.kind == "unicast" else self.kind + " "
         via = " via %s%s" % ("inet6 " if self._foreign else "", self.gateway)
-        way = "%s dev %s" % (via if self.gateway else "", _name(self.device))
+        way = "%s dev %s" % (via if self.gateway else "", name_of(self.device))
         # Without rules of one's own the two are searched as one, and told as either.
         usual = (_MAIN, _LOCAL) if self.kind == "local" else (_MAIN,)
         where = " table %d" % self._table if self._table not in usual else ""
@@ -126,7 +126,7 @@ class _Entry:
         if self._protocol != _BOOT:
             by = " proto " + PROTOCOLS.get(self._protocol, str(self._protocol))
         rank = " metric %d" % self._metric if self._metric else ""
-        prefix = "%s/%d" % (_text(self._target), self._bits) if self._bits else "default"
+        prefix = "%s/%d" % (text(self._target), self._bits) if self._bits else "default"
         shown = prefix.partition("/")[0] if self._bits == self._whole else prefix
         words = "%s%s%s%s%s%s" % (kind, shown, way, where, by, rank)
         if not self._bits or self._protocol == _KERNEL:
@@ -148,15 +148,18 @@ def _beside(routes: "Routes", family: int, addresses: "list[str]", address: str,
     return out
 
 
-def _packed(family: int, address: str) -> bytes:
+def packed(family: int, address: str) -> bytes:
+    """An address as it stands in a packet."""
     return socket.inet_pton(socket.AF_INET if family == 4 else socket.AF_INET6, address)
 
 
-def _text(packed: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+def text(address: bytes) -> str:
+    """The reverse of `packed`."""
+    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
 
 
-def _name(device: int) -> str:
+def name_of(device: int) -> str:
+    """A device's name by its number; empty where it has gone."""
     try:
         return socket.if_indextoname(device)
     except OSError:  # it has just gone

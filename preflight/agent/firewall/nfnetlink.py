@@ -64,11 +64,6 @@ def number(kind: int, value: int) -> bytes:
     return attribute(kind, struct.pack("!I", value & 0xFFFFFFFF))
 
 
-def long_number(kind: int, value: int) -> bytes:
-    """A number of 64 bits."""
-    return attribute(kind, struct.pack("!Q", value))
-
-
 def int_of(value: bytes) -> int:
     """A number of any width."""
     return int.from_bytes(value, "big")

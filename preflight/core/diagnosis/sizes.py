@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from math import ceil, log
-from typing import NamedTuple, Self
+from typing import Self
 
 from preflight.core.diagnosis.arrivals import passed, shots_in, source_reported, tried
 from preflight.core.diagnosis.chance import RARE
@@ -288,28 +288,3 @@ def _between(low: int, high: int, hints: Iterable[int], most: int) -> list[int]:
         below, above = max(pairwise(ends), key=lambda gap: gap[1] - gap[0])
         chosen.append((below + above) // 2)
     return sorted(chosen)
-
-
-class CiliumMtu(NamedTuple):
-    """In bytes of IP packet."""
-
-    setting: int  # for Cilium's Helm value `MTU`, its agent's `--mtu`
-    pods: int  # what its routes then let pods send to other nodes
-
-
-# GENEVE (8) over UDP (8) over IPv4 (20) or IPv6 (40), with an Ethernet header (14) inside.
-_OVERHEAD = {Family.IPV4: 50, Family.IPV6: 70}
-
-
-def mtu_for_cilium(largest: int, family: Family) -> CiliumMtu:
-    """What Cilium is to be given so that its GENEVE packets are `largest` bytes at most.
-
-    The setting is the MTU of the network *beneath* the tunnel: Cilium takes the overhead off by
-    itself, for the routes of pods and hosts (`pkg/mtu/cell.go`, which hands the flag "Overwrite
-    auto-detected MTU of underlying network" to `Configuration.Calculate`, and `getRouteMTU` in
-    `pkg/mtu/mtu.go`; 50 bytes always up to v1.17, `TunnelOverheadIPv4` and `TunnelOverheadIPv6`
-    since v1.18, the first that tunnels over IPv6). Taking it off here as well would cost pods those
-    bytes twice. `family` is that of the nodes' addresses. Without encryption and without DSR in
-    GENEVE, which costs 12 bytes more.
-    """
-    return CiliumMtu(largest, max(largest - _OVERHEAD[family], 0))
