@@ -12,8 +12,9 @@ from test_agent_shots import ENDS, RUN_IDENT, RUN_TAG, made, row, trial
 from preflight.agent.deep.inside import Inside, MissingError, Piece, Rules
 from preflight.agent.deep.losses import losses
 from preflight.agent.deep.marks import marks
-from preflight.agent.deep.shots import DESTINATION, SOURCE, Packet, Trial, packed
+from preflight.agent.deep.shots import DESTINATION, SOURCE, Packet, Trial
 from preflight.agent.deep.sightings import Record, Sightings
+from preflight.agent.inet import packed
 from preflight.agent.packets import ICMP, TCP
 from preflight.core.model import ECHO, GENEVE, HEALTH, Family, Probe
 

@@ -556,7 +556,7 @@ def test_neighbours_that_do_not_answer_are_known() -> None:
 @given(st.binary(max_size=300), st.sampled_from([None, b"0A", b"07"]))
 @example(b"header\n 0: :+0F1 x 0A\n", b"0A")
 def test_port_tables_take_any_bytes(table: bytes, state: bytes | None) -> None:
-    assert all(0 <= port <= 65535 for port in host.local_ports(table, state))
+    assert all(0 <= port <= 65535 for _, port in host.local_sockets(table, state))
 
 
 ROWS = st.lists(st.tuples(st.integers(0, 65535), st.sampled_from(["0A", "01", "07"])), max_size=8)
@@ -568,8 +568,10 @@ def test_port_tables_are_read_back(rows: list[tuple[int, str]]) -> None:
     lines += [f"   {n}: 0100007F:{port:04X} 00000000:0000 {state} 00000000:00000000"
               for n, (port, state) in enumerate(rows)]  # fmt: skip
     table = "\n".join(lines).encode() + b"\n"
-    assert host.local_ports(table, None) == {port for port, _ in rows}
-    assert host.local_ports(table, b"0A") == {port for port, state in rows if state == "0A"}
+    own = socket.inet_aton("127.0.0.1")
+    assert host.local_sockets(table, None) == {(own, port) for port, _ in rows}
+    listening = {(own, port) for port, state in rows if state == "0A"}
+    assert host.local_sockets(table, b"0A") == listening
 
 
 @pytest.mark.parametrize("domain", [socket.AF_INET, socket.AF_INET6])

@@ -11,7 +11,8 @@ from deepkit import forms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preflight.agent.deep.shots import DESTINATION, SOURCE, Book, Packet, Trial, build, packed, text
+from preflight.agent.deep.shots import DESTINATION, SOURCE, Book, Packet, Trial, build
+from preflight.agent.inet import packed, text
 from preflight.agent.packets import ICMP, ICMPV6, TAG, TCP, TOKEN, UDP, run_ident, run_tag
 from preflight.core.diagnosis.trial import Form
 from preflight.core.model import ECHO, GENEVE, HEALTH, Family, Probe, ProbeKind, Protocol, Severity

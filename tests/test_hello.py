@@ -347,7 +347,7 @@ class TestAsking:
     @pytest.fixture(autouse=True)
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fleet = Fleet(12, 100)
-        monkeypatch.setattr("preflight.looks.hello.time.monotonic", lambda: self.fleet.now)
+        monkeypatch.setattr("preflight.looks.requests.time.monotonic", lambda: self.fleet.now)
 
     def greet(self, fleet: Fleet, budget: FlowBudget | None = None) -> list[str]:
         self.fleet = fleet

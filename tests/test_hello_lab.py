@@ -61,7 +61,7 @@ NAMES = ("n1", "n2", "n3", "n4")
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here answers late: what is silent is silent."""
-    monkeypatch.setattr("preflight.looks.hello._WAIT_S", 1.5)
+    monkeypatch.setattr("preflight.looks.requests._WAIT_S", 1.5)
 
 
 def hellos(snapshot: Snapshot) -> dict[Spot, Hello | None]:

@@ -40,8 +40,7 @@ INPUT = "table inet x {{ chain i {{ type filter hook input priority 0;\n{}\n}}\n
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here answers late: what is silent is silent."""
-    monkeypatch.setattr("preflight.looks.hello._WAIT_S", 0.4)
-    monkeypatch.setattr("preflight.looks.overlay._WAIT_S", 0.4)
+    monkeypatch.setattr("preflight.looks.requests._WAIT_S", 0.4)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import _socket as socket
 import errno
 import struct
 
+from preflight.agent.inet import domain, packed, text
 from preflight.agent.kernel.fib import way_in
 from preflight.agent.netlink import (
     NETLINK_GET_STRICT_CHK,
@@ -78,21 +79,21 @@ class _Tables:
 
     def __init__(self, netlink: Netlink, family: int) -> None:
         self._netlink = netlink
-        self._domain = socket.AF_INET if family == 4 else socket.AF_INET6
+        self._family = family
         self._ip = "ip" if family == 4 else "ip -6"
         self._routes: list[tuple[int, bytes, dict[int, bytes]]] | None = None
-        answers = netlink.ask(RTM_GETRULE, bytes([self._domain]) + bytes(11), dump=True)
+        answers = netlink.ask(RTM_GETRULE, bytes([domain(self._family)]) + bytes(11), dump=True)
         self._rules = [body for kind, body in answers if kind == RTM_NEWRULE]
         self._here = netlink.addresses()
 
     def of(self, address: str, probes: "list[list[int]]") -> "list[tuple[int, int, Found]]":
         """(protocol, port, what forbids it), 0 for both where one thing forbids all of them."""
-        packed = socket.inet_pton(self._domain, address)
+        target = packed(self._family, address)
         found = {}
         for protocol, port in probes:
             # Never without a protocol: the kernel then takes it for UDP.
-            code = self._errno(packed, protocol, port)
-            able = self._by_rules(code, packed, protocol, port) + self._by_routes(code, packed)
+            code = self._errno(target, protocol, port)
+            able = self._by_rules(code, target, protocol, port) + self._by_routes(code, target)
             found[protocol, port] = able[0] if len(able) == 1 else None
         same = set(found.values())
         if len(same) == 1 and None not in same:
@@ -101,22 +102,22 @@ class _Tables:
 
     def back(self, address: str, own: str) -> str:
         """What becomes of a packet from there that comes in by the device of `own`."""
-        device = self._here.get(socket.inet_pton(self._domain, own), 0)
+        device = self._here.get(packed(self._family, own), 0)
         try:
             return way_in(self._netlink, address, own, socket.if_indextoname(device))[1]
         except OSError:
             return ""
 
-    def _errno(self, packed: bytes, protocol: int, port: int) -> int:
+    def _errno(self, target: bytes, protocol: int, port: int) -> int:
         try:
-            self._netlink.route(packed, protocol, port)
+            self._netlink.route(target, protocol, port)
         except OSError as error:
             return error.errno or 0
         return 0
 
     # --- routes
 
-    def _by_routes(self, code: int, packed: bytes) -> "list[Found]":
+    def _by_routes(self, code: int, target: bytes) -> "list[Found]":
         """The route of each table that gave that error, if that did."""
         wanted = _ROUTE_ERRORS.get(code)
         best: dict[int, tuple[int, int, bytes, dict[int, bytes]]] = {}
@@ -126,7 +127,7 @@ class _Tables:
             if (
                 kind != wanted
                 or table not in tables
-                or not _holds(fields, RTA_DST, body[1], packed)
+                or not _holds(fields, RTA_DST, body[1], target)
             ):
                 continue
             rank = body[1], -_number(fields, _RTA_PRIORITY)
@@ -142,7 +143,9 @@ class _Tables:
                 # Without it the kernel would tell all its routes, perhaps a million.
                 strict.option(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
                 for kind in _TYPES:
-                    header = struct.pack("=BBBBBBBBI", self._domain, 0, 0, 0, 0, 0, 0, kind, 0)
+                    header = struct.pack(
+                        "=BBBBBBBBI", domain(self._family), 0, 0, 0, 0, 0, 0, kind, 0
+                    )
                     for got, body in strict.ask(RTM_GETROUTE, header, dump=True):
                         if got == RTM_NEWROUTE and body[7] == kind and len(self._routes) < _MOST:
                             self._routes.append((kind, body, attributes(body[12:])))
@@ -164,18 +167,18 @@ class _Tables:
         words = "%s %s%s%s%s%s" % (kind, shown, device, where, by, rank)
         return words, "%s route del %s %s%s%s" % (self._ip, kind, prefix, where, rank)
 
-    def _shown(self, packed: bytes, length: int) -> str:
-        prefix = self._prefix(packed, length)
-        return prefix.partition("/")[0] if length == len(packed) * 8 else prefix
+    def _shown(self, target: bytes, length: int) -> str:
+        prefix = self._prefix(target, length)
+        return prefix.partition("/")[0] if length == len(target) * 8 else prefix
 
-    def _prefix(self, packed: bytes, length: int) -> str:
+    def _prefix(self, target: bytes, length: int) -> str:
         if not length:
             return "default"
-        return "%s/%d" % (socket.inet_ntop(self._domain, packed), length)
+        return "%s/%d" % (text(target), length)
 
     # --- rules
 
-    def _by_rules(self, code: int, packed: bytes, protocol: int, port: int) -> "list[Found]":
+    def _by_rules(self, code: int, target: bytes, protocol: int, port: int) -> "list[Found]":
         """The rules that gave that error, if they did. Those that go by anything but these match
         no lookup without it.
         """
@@ -188,7 +191,7 @@ class _Tables:
             low, high = _ports(fields)
             same = fields.get(_FRA_IP_PROTO, bytes([protocol])) == bytes([protocol])
             same = same and ((low, high) == _ANY_PORT or low <= port <= high)
-            if same and _holds(fields, _FRA_DST, body[1], packed):
+            if same and _holds(fields, _FRA_DST, body[1], target):
                 out.append(self._rule(body, fields))
         return out
 
@@ -219,14 +222,14 @@ def _ports(fields: "dict[int, bytes]") -> "tuple[int, int]":
     return int(low), int(high)
 
 
-def _holds(fields: "dict[int, bytes]", key: int, length: int, packed: bytes) -> bool:
+def _holds(fields: "dict[int, bytes]", key: int, length: int, target: bytes) -> bool:
     """Whether the prefix has that address; none has all."""
     if not length:
         return True
     prefix = fields.get(key, b"")
-    shift = len(packed) * 8 - length
-    values = [int.from_bytes(one, "big") >> shift for one in (prefix, packed)]
-    return len(prefix) == len(packed) and values[0] == values[1]
+    shift = len(target) * 8 - length
+    values = [int.from_bytes(one, "big") >> shift for one in (prefix, target)]
+    return len(prefix) == len(target) and values[0] == values[1]
 
 
 def _table(short: int, fields: "dict[int, bytes]", key: int) -> int:

@@ -5,10 +5,10 @@ of its own that it does not use, the link-layer address that it sends to, a rout
 leads elsewhere.
 """
 
-import _socket as socket
 import struct
 
 from preflight.agent import forbids, trails
+from preflight.agent.inet import domain, packed, text
 from preflight.agent.kernel.fib import kind_of
 from preflight.agent.netlink import (
     IFA_ADDRESS,
@@ -27,7 +27,7 @@ from preflight.agent.netlink import (
     Netlink,
     attributes,
 )
-from preflight.agent.trails import name_of, packed, text
+from preflight.agent.trails import name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,8 +123,7 @@ def _addresses(found: "Messages") -> "list[tuple[bytes, bytes, int]]":
 
 
 def _is_local(netlink: Netlink, held: bytes) -> bool:
-    domain = socket.AF_INET if len(held) == 4 else socket.AF_INET6
-    wanted = struct.pack("=BBBBBBBBI", domain, len(held) * 8, 0, 0, 0, 0, 0, 0, 0)
+    wanted = struct.pack("=BBBBBBBBI", domain(len(held)), len(held) * 8, 0, 0, 0, 0, 0, 0, 0)
     wanted += struct.pack("=HH", 4 + len(held), RTA_DST) + held
     try:
         answers = netlink.ask(RTM_GETROUTE, wanted)

@@ -5,9 +5,8 @@ peers in `in`. What a vantage point saw of one cell and peer is a bit set over t
 numbers, kept at slot `cell * peers + peer`. `slot << 6 | sequence` is the place of one probe.
 """
 
-import _socket as socket
-
 from preflight.agent import packets
+from preflight.agent.inet import packed
 from preflight.agent.packets import TCP, UDP, Template
 
 TYPE_CHECKING = False
@@ -38,7 +37,7 @@ class Run:
         self.tag = packets.run_tag(key)
         self.ident = packets.run_ident(key)
         self.numbers = {
-            family: {_packed(family, a): i for i, a in enumerate(known) if a}
+            family: {packed(family, a): i for i, a in enumerate(known) if a}
             for family, known in addresses.items()
         }
 
@@ -46,10 +45,6 @@ class Run:
         """Let go of the looks, which hold this run in turn."""
         self.past.clear()
         self.looks.clear()
-
-
-def _packed(family: int, address: str) -> bytes:
-    return socket.inet_pton(socket.AF_INET if family == 4 else socket.AF_INET6, address)
 
 
 class Cell:

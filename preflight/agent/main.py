@@ -15,6 +15,7 @@ from time import monotonic, time
 from preflight import wire
 from preflight.agent import host
 from preflight.agent.bpf import Filters
+from preflight.agent.inet import packed
 from preflight.agent.look import Look, Run
 from preflight.agent.packets import TCP, UDP, run_ident, run_tag
 from preflight.agent.policed import Policed
@@ -91,7 +92,7 @@ class Agent:
     # --- the node
 
     def _packed_own(self) -> "dict[int, bytes]":
-        return {family: _packed(family, address) for family, address in self._own.items()}
+        return {family: packed(family, address) for family, address in self._own.items()}
 
     def _hello(self, setup: "dict[str, Any]") -> "dict[str, Any]":
         self._setup = setup
@@ -107,9 +108,9 @@ class Agent:
             hello["state"] = "no-privilege"
             return hello
         here = host.addresses()
-        packed = self._packed_own()
-        hello["absent"] = [a for family, a in self._own.items() if packed[family] not in here]
-        devices = {f: here[p] for f, p in packed.items() if p in here}
+        own = self._packed_own()
+        hello["absent"] = [a for family, a in self._own.items() if own[family] not in here]
+        devices = {f: here[p] for f, p in own.items() if p in here}
         hello["mtu"] = {str(f): self._routes.mtu(device) for f, device in devices.items()}
         names = {socket.if_indextoname(device) for device in devices.values()}
         hello["drivers"] = sorted({driver for name in names for driver in host.drivers(name)})
@@ -118,7 +119,7 @@ class Agent:
         hello["udp"] = host.ports(udp, wanted["udp"])
         hello["tcp"] = host.ports(tcp, wanted["tcp"])
         hello["served"] = {
-            str(family): host.served(family, _packed(family, address), wanted, udp, tcp)
+            str(family): host.served(family, packed(family, address), wanted, udp, tcp)
             for family, address in self._own.items()
         }
         hello["echo_ignored"] = host.echo_ignored()
@@ -360,10 +361,6 @@ class Agent:
         data = wire.encode(frame)
         while data:
             data = data[posix.write(self._outgoing, data) :]
-
-
-def _packed(family: int, address: str) -> bytes:
-    return socket.inet_pton(socket.AF_INET if family == 4 else socket.AF_INET6, address)
 
 
 def start(run: str) -> None:

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import struct
 
+from preflight.agent.inet import domain, packed
 from preflight.agent.netlink import Netlink
 
 _SIOCGIFMTU = 0x8921
@@ -52,7 +53,7 @@ class Routes:
 
     def _ask(self, family: int, address: str) -> Route:
         try:
-            destination = socket.inet_pton(_domain(family), address)
+            destination = packed(family, address)
             device, gateway, source = self._netlink.route(destination, self._plain(family))
         except OSError:
             return Route(0, b"", b"", 0)
@@ -73,7 +74,7 @@ class Routes:
     def _refusal(self, address: str, family: int, protocol: int, port: int) -> int:
         usual = self.to(family, address)
         try:
-            destination = socket.inet_pton(_domain(family), address)
+            destination = packed(family, address)
             way = self._netlink.route(destination, protocol, port if protocol in _PORTS else 0)
         except OSError as error:
             return (error.errno or 0) if error.errno in _FORBIDDEN else 0
@@ -84,7 +85,7 @@ class Routes:
         if family not in self._by_protocol:
             wanted = (_FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_DPORT_RANGE)
             try:
-                rules = self._netlink.rules(_domain(family))
+                rules = self._netlink.rules(domain(family))
             except OSError:
                 rules = []
             self._by_protocol[family] = any(key in rule for rule in rules for key in wanted)
@@ -116,7 +117,3 @@ class Routes:
         """Give the sockets back."""
         self._netlink.close()
         self._control.close()
-
-
-def _domain(family: int) -> int:
-    return socket.AF_INET if family == 4 else socket.AF_INET6

@@ -1,9 +1,9 @@
 """Put a look's probes through the node's own stack, at the look's pace."""
 
-import _socket as socket
 import errno
 from time import monotonic, sleep, time
 
+from preflight.agent.inet import packed
 from preflight.agent.packets import UDP, Patcher
 from preflight.agent.sockets import sender
 
@@ -128,7 +128,7 @@ class Sender:
                 template = template.full(size)
             patcher = Patcher(template, self._tag, self._ident, source, self._look)
             self._patchers[key] = patcher
-        shot = (patcher, patcher.aim(socket.inet_pton(_domain(cell.family), flight.address)))
+        shot = (patcher, patcher.aim(packed(cell.family, flight.address)))
         if full:
             flight.full = shot
         else:
@@ -142,7 +142,7 @@ class Sender:
             picked = self._routes.to(6, flight.address).source
             if picked:
                 return picked
-        return socket.inet_pton(_domain(cell.family), self._own[cell.family])
+        return packed(cell.family, self._own[cell.family])
 
     def _again(
         self, sendto: "Any", packet: bytearray, target: "tuple[str, int]", error: OSError
@@ -165,7 +165,3 @@ class Sender:
 def _without_address(*_: object) -> int:
     """In place of `sendto` where the kernel does not use the node's address: IPv6, a duplicate."""
     raise OSError(errno.EADDRNOTAVAIL, "")
-
-
-def _domain(family: int) -> int:
-    return socket.AF_INET if family == 4 else socket.AF_INET6

@@ -8,6 +8,7 @@ import os
 import struct
 
 from preflight.agent.forbids import PROTOCOLS
+from preflight.agent.inet import domain, packed, text
 from preflight.agent.kernel.fib import kind_of, way_in
 from preflight.agent.netlink import (
     RTA_DST,
@@ -99,9 +100,8 @@ class _Entry:
     def of(cls, netlink: Netlink, family: int, address: str) -> "_Entry | None":
         """The one that a packet to that address takes."""
         target = packed(family, address)
-        domain = socket.AF_INET if family == 4 else socket.AF_INET6
         bits = len(target) * 8
-        header = struct.pack("=BBBBBBBBI", domain, bits, 0, 0, 0, 0, 0, 0, _FIB_MATCH)
+        header = struct.pack("=BBBBBBBBI", domain(family), bits, 0, 0, 0, 0, 0, 0, _FIB_MATCH)
         question = header + struct.pack("=HH", 4 + len(target), RTA_DST) + target
         try:
             for number, body in netlink.ask(RTM_GETROUTE, question):
@@ -146,16 +146,6 @@ def _beside(routes: "Routes", family: int, addresses: "list[str]", address: str,
             )
             out |= same << peer
     return out
-
-
-def packed(family: int, address: str) -> bytes:
-    """An address as it stands in a packet."""
-    return socket.inet_pton(socket.AF_INET if family == 4 else socket.AF_INET6, address)
-
-
-def text(address: bytes) -> str:
-    """The reverse of `packed`."""
-    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
 
 
 def name_of(device: int) -> str:

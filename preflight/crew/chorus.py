@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from preflight.core.model import AgentState
@@ -65,27 +65,14 @@ class Chorus:
         interruption ends the wait, unless these are the `last` words that it asks for.
         """
         waiting = nodes & self.alive
-        end = time.monotonic() + limit_s
-        while waiting and (last or not self.interrupted):
-            left = end - time.monotonic()
-            if left <= 0:
-                break
-            try:
-                event = self._fleet.events.get(timeout=min(left, 0.5))
-            except queue.Empty:
-                self._watch([self._names[n] for n in sorted(waiting)])
+        for event in self._said(waiting, limit_s, last=last):
+            if event.frame is None or event.frame.get("number") != number:
                 continue
-            if event.node not in self.alive:
-                self.others(event)
-            elif event.frame is None:
-                self.lose(event)
-            elif event.frame.get("number") == number:
-                if event.frame["t"] == "report" and keep is not None:
-                    self._keep(event.node, event.frame, keep)
-                    waiting.discard(event.node)
-                elif event.frame["t"] == kind:
-                    waiting.discard(event.node)
-            waiting &= self.alive
+            if event.frame["t"] == "report" and keep is not None:
+                self._keep(event.node, event.frame, keep)
+                waiting.discard(event.node)
+            elif event.frame["t"] == kind:
+                waiting.discard(event.node)
         for node in () if self.interrupted else waiting:
             reason = f"the agent was not done {limit_s:.0f} s after it should have been"
             self.lose(Event(node, None, AgentState.LOST, reason))
@@ -106,17 +93,8 @@ class Chorus:
         failed = dict.fromkeys(frames.keys() - self.alive, "its agent is gone")
         waiting = frames.keys() & self.alive
         self.send({node: frames[node] for node in sorted(waiting)})
-        end = time.monotonic() + limit_s
-        while waiting and not self.interrupted and (left := end - time.monotonic()) > 0:
-            try:
-                event = self._fleet.events.get(timeout=min(left, 0.5))
-            except queue.Empty:
-                self._watch([self._names[n] for n in sorted(waiting)])
-                continue
-            if event.node not in self.alive:
-                self.others(event)
-            elif event.frame is None:
-                self.lose(event)
+        for event in self._said(waiting, limit_s):
+            if event.frame is None:
                 if event.node in waiting:
                     failed[event.node] = event.reason or "its agent is gone"
             elif (event.frame["t"], event.frame.get("number")) == (kind, number):
@@ -124,8 +102,7 @@ class Chorus:
                     keep(event.node, event.frame)
                 except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
                     failed[event.node] = f"its answer makes no sense ({error})"
-                waiting -= {event.node}
-            waiting &= self.alive
+                waiting.discard(event.node)
         late = "interrupted" if self.interrupted else f"no answer within {limit_s:.0f} s"
         return {**dict.fromkeys(waiting, late), **failed}
 
@@ -138,9 +115,34 @@ class Chorus:
             event = self._fleet.events.get(timeout=max(limit_s, 0))
         except queue.Empty:
             return False
+        self._take(event)
+        return True
+
+    def _said(self, waiting: set[int], limit_s: float, *, last: bool = False) -> Iterator[Event]:
+        """What our agents say, their loss too, until none of `waiting` is left.
+
+        Who is lost is taken from `waiting` here; who has said all, by the caller.
+        """
+        end = time.monotonic() + limit_s
+        while waiting and (last or not self.interrupted):
+            left = end - time.monotonic()
+            if left <= 0:
+                break
+            try:
+                event = self._fleet.events.get(timeout=min(left, 0.5))
+            except queue.Empty:
+                self._watch([self._names[n] for n in sorted(waiting)])
+                continue
+            if self._take(event):
+                yield event
+                waiting &= self.alive
+
+    def _take(self, event: Event) -> bool:
+        """Whether it comes from one of ours; who is gone is noted."""
         if event.node not in self.alive:
             self.others(event)
-        elif event.frame is None:
+            return False
+        if event.frame is None:
             self.lose(event)
         return True
 

@@ -6,17 +6,15 @@ with the devices of both ends watched, and each destination asks itself, at the 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from preflight.core.facts.request import Part
-from preflight.core.hello import End, Heard, Passed, decide, follow, parse, settle
+from preflight.core.hello import Heard, Passed, decide, follow, settle
 from preflight.core.model import (
     Came,
     Cause,
-    Family,
     Hello,
     Node,
     Outcome,
@@ -24,21 +22,17 @@ from preflight.core.model import (
     Protocol,
     Verdict,
 )
-from preflight.core.plan import GET_PARALLEL, GET_VOLLEY, CellPlan, FlowBudget, get_rate, waves
+from preflight.core.plan import GET_VOLLEY, CellPlan, FlowBudget
 from preflight.crew.gather import gather
+from preflight.looks.requests import Got, Key, Requests
 from preflight.transport import bundle
 
 if TYPE_CHECKING:
     from preflight.core.matrix import Matrix
     from preflight.crew.crew import Crew
 
-_WAIT_S = 3.0  # a SYN that is lost is sent again after one second
-_GRACE_S = 10.0
 _LISTEN_S = 5.0
-_NUMBERS = {Family.IPV4: 4, Family.IPV6: 6}
 _ACCUSED = (Cause.NOT_CILIUM, Cause.NOT_ANSWERING)
-
-Key = tuple[int, int, int, int]  # family, probe, source, destination; the same twice: to itself
 
 
 class _Answer(NamedTuple):
@@ -66,10 +60,9 @@ class _Greeting:
         self._chorus = crew.chorus
         self._matrix = matrix
         self._nodes: Sequence[Node] = crew.extent.nodes
-        self._budget = budget
         self._numbers = count(1)
-        self._parsed: dict[tuple[object, ...], Hello] = {}
-        self.notes: list[str] = []
+        self._requests = Requests(crew, matrix, budget, "GET /hello")
+        self.notes = self._requests.notes
 
     def due(self) -> Iterator[Key]:
         """The cells whose port answered a SYN, as far as that is known."""
@@ -107,82 +100,17 @@ class _Greeting:
 
     def _ask(self, keys: Sequence[Key]) -> dict[Key, _Answer]:
         answers: dict[Key, _Answer] = {}
-        untold: dict[int, str] = {}
-        for cells in waves(self._cells(keys), len(self._nodes), self._crew.options.max_flows):
-            flows = sum(cell.flows for cell in cells)
-            self._wait(flows)
-            if self._chorus.interrupted:
-                break
-            untold.update(self._wave([cell for cell in cells if cell.packets], answers))
-            self._budget.spend(flows, time.monotonic())
-        if not self._chorus.interrupted:
-            self.notes += [
-                f"GET /hello was not asked from {self._nodes[node].name}: {why}"
-                for node, why in sorted(untold.items())
-            ]
-        return answers
 
-    def _wave(self, cells: Sequence[CellPlan], answers: dict[Key, _Answer]) -> dict[int, str]:
-        families = self._matrix.families
-        number, rate = next(self._numbers), get_rate(self._crew.options.rate)
-        wait = max(_WAIT_S, 3 * self._crew.options.timeout_s)
-        frames: dict[int, Mapping[str, Any]] = {}
-        most = 0
-        for node in range(len(self._nodes)):
-            mine = [
-                {
-                    "family": _NUMBERS[cell.family],
-                    "port": self._matrix.probes[cell.probe].port,
-                    "out": _turned(cell.pairs[node], node, len(self._nodes)),
-                }
-                for cell in cells
-            ]
-            asked = sum(len(cell.pairs[node]) for cell in cells)
-            most = max(most, asked)
-            if asked:
-                frames[node] = {
-                    "t": "get", "number": number, "rate": rate, "wait": wait,
-                    "parallel": GET_PARALLEL, "cells": mine,
-                }  # fmt: skip
+        def take(told: list[Got]) -> None:
+            answers.update({got.key: _Answer(got.hello, got.port) for got in told})
 
-        def keep(node: int, frame: Mapping[str, Any]) -> None:
-            heard: dict[Key, _Answer] = {}
-            for connected, end, errno, size, head, spots in frame["answers"]:
-                hello = self._parse(bool(connected), str(end), int(errno), int(size), str(head))
-                for c, peer, port in spots:
-                    if not 0 <= c < len(cells) or peer not in cells[c].pairs[node]:
-                        raise ValueError("a cell that does not exist")
-                    f = families.index(cells[c].family)
-                    heard[f, cells[c].probe, node, peer] = _Answer(hello, int(port))
-            answers.update(heard)
-
-        limit_s = most / rate + (most // GET_PARALLEL + 1) * wait + _GRACE_S
-        return self._chorus.ask(frames, "got", number, limit_s, keep)
-
-    def _parse(self, connected: bool, end: str, errno: int, size: int, head: str) -> Hello:
-        key = (connected, end, errno, size, head)
-        if key not in self._parsed:
-            self._parsed[key] = parse(
-                End(end), bytes.fromhex(head), size, connected=connected, errno=errno
-            )
-        return self._parsed[key]
-
-    def _cells(self, keys: Iterable[Key]) -> list[CellPlan]:
-        pairs: dict[tuple[int, int], list[list[int]]] = {}
-        for f, probe, s, d in keys:
-            pairs.setdefault((f, probe), [[] for _ in self._nodes])[s].append(d)
-        return [
+        requests = self._requests
+        cells = [
             CellPlan(probe, self._matrix.families[f], False, GET_VOLLEY, rows)
-            for (f, probe), rows in sorted(pairs.items())
+            for (f, probe), rows in requests.by_pairs(keys)
         ]
-
-    def _wait(self, flows: int) -> None:
-        delay = self._budget.delay_s(flows, time.monotonic())
-        if delay > 0:
-            most = self._crew.options.max_flows
-            text = f"waiting {delay:.0f} s: at most {most:,} new flows in 30 s"
-            self._crew.progress.phase(text, 0)
-            self._crew.stop.wait(delay)
+        requests.waves(cells, lambda wave: requests.get(wave, next(self._numbers), take))
+        return answers
 
     # --- asking again
 
@@ -289,11 +217,6 @@ class _Greeting:
 def _answered(outcome: Outcome) -> bool:
     alone = outcome.verdict is Verdict.UNKNOWN and outcome.cause is Cause.NO_AGENT
     return outcome.verdict is Verdict.OPEN or (alone and bool(outcome.evidence.received))
-
-
-def _turned(row: Sequence[int], node: int, nodes: int) -> list[int]:
-    """From this node on, so that not every node begins with the same destination."""
-    return sorted(row, key=lambda peer: (peer - node) % nodes)
 
 
 def _passed(flows: _Flows | None, flow: tuple[str, int, int], known: set[str]) -> Passed | None:

@@ -8,15 +8,13 @@ how many TCP segments with a wrong checksum came meanwhile.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from preflight.core.evidence import IcmpError
-from preflight.core.hello import End, parse
-from preflight.core.model import Came, Cause, Family, Hello, Node, Outcome, ProbeKind, Verdict
+from preflight.core.model import Came, Cause, Hello, Node, Outcome, ProbeKind, Verdict
 from preflight.core.overlay import (
     Echoes,
     Own,
@@ -28,25 +26,19 @@ from preflight.core.overlay import (
 )
 from preflight.core.plan import (
     FLOW_WINDOW_S,
-    GET_PARALLEL,
     CellPlan,
     FlowBudget,
-    get_rate,
-    waves,
 )
+from preflight.looks.requests import GRACE_S, Got, Key, Requests
 from preflight.transport import bundle
 
 if TYPE_CHECKING:
     from preflight.core.matrix import Matrix
     from preflight.crew.crew import Crew
 
-_WAIT_S = 3.0  # for a connection: a SYN that is lost is sent again after one second
-_GRACE_S = 10.0
+_SLOWER = 4  # the second time
 _COUNT_S = 10.0
 _MOST_ERRNO, _MOST_BYTES, _MOST_US = 4095, 65535, 600_000_000
-_NUMBERS = {Family.IPV4: 4, Family.IPV6: 6}
-
-Key = tuple[int, int, int, int]  # family, probe, source, destination; the same twice: to itself
 
 
 class _Answer(NamedTuple):
@@ -87,12 +79,11 @@ class _Crossing:
         self._chorus = crew.chorus
         self._matrix = matrix
         self._nodes: Sequence[Node] = crew.extent.nodes
-        self._budget = budget
+        self._requests = Requests(crew, matrix, budget, "the overlay")
         self._ids = count(1 << 16)  # no other frame of the run has these
-        self._parsed: dict[tuple[object, ...], Hello] = {}
         self._judged: dict[tuple[object, ...], Outcome] = {}
         self.checksums: dict[int, int] = {}
-        self.notes: list[str] = []
+        self.notes = self._requests.notes
 
     def run(self) -> None:
         """Ask of all planned cells, and again of those that were not answered well."""
@@ -157,28 +148,22 @@ class _Crossing:
     def _ask(self, keys: Sequence[Key], *, first: bool) -> dict[Key, _Answer]:
         """What was answered; at `first` without what was answered well, which is then decided."""
         answers: dict[Key, _Answer] = {}
-        untold: dict[int, str] = {}
-        for wave in waves(self._cells(keys, first=first), len(self._nodes), self._most):
-            cells = [cell for cell in wave if cell.packets]
-            flows = sum(cell.flows for cell in cells)
-            self._wait(flows)
-            if self._chorus.interrupted:
-                break
-            for ask in (self._echo, self._get):
-                own = [c for c in cells if self._is_echo(c.probe) is (ask == self._echo)]
-                if own:
-                    untold.update(ask(own, answers, first))
-            self._budget.spend(flows, time.monotonic())
-        if not self._chorus.interrupted:
-            self.notes += [
-                f"the overlay was not asked from {self._nodes[node].name}: {why}"
-                for node, why in sorted(untold.items())
-            ]
-        return answers
 
-    @property
-    def _most(self) -> int:
-        return self._crew.options.max_flows
+        def ask(wave: list[CellPlan]) -> dict[int, str]:
+            untold: dict[int, str] = {}
+            for one in (self._echo, self._get):
+                own = [c for c in wave if self._is_echo(c.probe) is (one == self._echo)]
+                if own:
+                    untold.update(one(own, answers, first))
+            return untold
+
+        families = self._matrix.families
+        cells = [
+            self._crew.extent.cell(probe, families[f], rows, first=first)
+            for (f, probe), rows in self._requests.by_pairs(keys)
+        ]
+        self._requests.waves(cells, ask)
+        return answers
 
     def _echo(
         self, cells: Sequence[CellPlan], answers: dict[Key, _Answer], first: bool
@@ -187,46 +172,33 @@ class _Crossing:
         small, full = shape.count - shape.full, shape.full
         rate, wait = self._crew.options.rate, self._crew.options.timeout_s
         common: dict[str, Any] = {
-            "t": "echo", "number": number, "rate": rate if first else rate / 4,
+            "t": "echo", "number": number, "rate": rate if first else rate / _SLOWER,
             "wait": wait if first else 2 * wait, "small": small, "full": full,
             "token": secrets.token_hex(16), "ident": secrets.randbelow(0xFFFF) + 1,
+            "addresses": self._requests.endpoints(cells),
         }  # fmt: skip
-        frames, most = self._frames(cells, common)
+        frames, most = self._requests.frames(cells, common)
 
         def keep(node: int, frame: Mapping[str, Any]) -> None:
-            heard: dict[Key, _Answer] = {}
-            asked = [set(cell.pairs[node]) for cell in cells]
-            for c, peer, *row in frame["cells"]:
-                key = self._key(cells, asked, node, int(c), int(peer))
-                heard[key] = _echoed(row, small, full)
+            named = self._requests.named(cells, node)
+            heard = {
+                named(int(c), int(peer)): _echoed(row, small, full)
+                for c, peer, *row in frame["cells"]
+            }
             self._take(heard, answers, first)
 
-        limit_s = most * shape.count / common["rate"] + common["wait"] + _GRACE_S
+        limit_s = most * shape.count / common["rate"] + common["wait"] + GRACE_S
         return self._chorus.ask(frames, "echoed", number, limit_s, keep)
 
     def _get(
         self, cells: Sequence[CellPlan], answers: dict[Key, _Answer], first: bool
     ) -> dict[int, str]:
-        number, rate = next(self._ids), get_rate(self._crew.options.rate)
-        wait = max(_WAIT_S, 3 * self._crew.options.timeout_s)
-        common: dict[str, Any] = {
-            "t": "get", "number": number, "rate": rate if first else rate / 4, "wait": wait,
-            "parallel": GET_PARALLEL,
-        }  # fmt: skip
-        frames, most = self._frames(cells, common)
-
-        def keep(node: int, frame: Mapping[str, Any]) -> None:
-            heard: dict[Key, _Answer] = {}
-            asked = [set(cell.pairs[node]) for cell in cells]
-            for connected, end, errno, size, head, spots in frame["answers"]:
-                hello = self._parse(bool(connected), str(end), int(errno), int(size), str(head))
-                for c, peer, _ in spots:
-                    key = self._key(cells, asked, node, int(c), int(peer))
-                    heard[key] = _Answer(hello=hello, errno=int(errno))
+        def take(told: list[Got]) -> None:
+            heard = {got.key: _Answer(hello=got.hello, errno=got.errno) for got in told}
             self._take(heard, answers, first)
 
-        limit_s = most / common["rate"] + (most // GET_PARALLEL + 1) * wait + _GRACE_S
-        return self._chorus.ask(frames, "got", number, limit_s, keep)
+        slower = 1 if first else _SLOWER
+        return self._requests.get(cells, next(self._ids), take, slower=slower, endpoints=True)
 
     def _take(self, heard: Mapping[Key, _Answer], answers: dict[Key, _Answer], first: bool) -> None:
         for key, answer in heard.items():
@@ -234,48 +206,6 @@ class _Crossing:
                 self._set(key, self._outcome(key, answer, Own.NOT_ASKED), answer.rtt_ms)
             else:
                 answers[key] = answer
-
-    def _frames(
-        self, cells: Sequence[CellPlan], common: dict[str, Any]
-    ) -> tuple[dict[int, Mapping[str, Any]], int]:
-        """What each node is asked, and the most cells that one of them has."""
-        addresses = {
-            str(_NUMBERS[f]): [node.endpoint_in(f) for node in self._nodes]
-            for f in {cell.family for cell in cells}
-        }
-        n = len(self._nodes)
-        frames: dict[int, Mapping[str, Any]] = {}
-        most = 0
-        for node in range(n):
-            asked = sum(len(cell.pairs[node]) for cell in cells)
-            most = max(most, asked)
-            mine = [
-                {
-                    "family": _NUMBERS[cell.family],
-                    "port": self._matrix.probes[cell.probe].port,
-                    # Not every node begins with the same destination.
-                    "out": _turned(cell.pairs[node], node, n),
-                }
-                for cell in cells
-            ]
-            if asked:
-                frames[node] = {**common, "cells": mine, "addresses": addresses}
-        return frames, most
-
-    def _key(
-        self, cells: Sequence[CellPlan], asked: Sequence[set[int]], node: int, c: int, peer: int
-    ) -> Key:
-        if not 0 <= c < len(cells) or peer not in asked[c]:
-            raise ValueError("a cell that does not exist")
-        return self._matrix.families.index(cells[c].family), cells[c].probe, node, peer
-
-    def _parse(self, connected: bool, end: str, errno: int, size: int, head: str) -> Hello:
-        key = (connected, end, errno, size, head)
-        if key not in self._parsed:
-            self._parsed[key] = parse(
-                End(end), bytes.fromhex(head), size, connected=connected, errno=errno
-            )
-        return self._parsed[key]
 
     def _sums(self, nodes: Iterable[int]) -> dict[int, int]:
         """So far; nodes that cannot tell lack."""
@@ -289,27 +219,7 @@ class _Crossing:
         self._chorus.ask(dict.fromkeys(nodes, frame), "sums", number, _COUNT_S, keep)
         return told
 
-    def _wait(self, flows: int) -> None:
-        delay = self._budget.delay_s(flows, time.monotonic())
-        if delay > 0:
-            text = f"waiting {delay:.0f} s: at most {self._most:,} new flows in 30 s"
-            self._crew.progress.phase(text, 0)
-            self._crew.stop.wait(delay)
-
     # --- the matrix
-
-    def _cells(self, keys: Iterable[Key], *, first: bool) -> list[CellPlan]:
-        pairs: dict[tuple[int, int], list[list[int]]] = {}
-        for f, probe, s, d in keys:
-            rows = pairs.get((f, probe))
-            if rows is None:
-                rows = pairs[f, probe] = [[] for _ in self._nodes]
-            rows[s].append(d)
-        families = self._matrix.families
-        return [
-            self._crew.extent.cell(probe, families[f], own, first=first)
-            for (f, probe), own in sorted(pairs.items())
-        ]
 
     def _keys(self, cells: Iterable[CellPlan]) -> Iterable[Key]:
         for cell in cells:
@@ -325,7 +235,7 @@ class _Crossing:
         echoes = sum(self._is_echo(key[1]) for key in due)
         gets = len(due) - echoes
         told = []
-        times = -(-len(due) // self._most)
+        times = -(-len(due) // self._crew.options.max_flows)
         later = f", in {times} waves, {FLOW_WINDOW_S:.0f} s apart," if times > 1 else ""
         if echoes:
             told.append(f"{echoes:,} x ICMP echo")
@@ -343,11 +253,6 @@ class _Crossing:
             if self._matrix.outcome(self._matrix.index(*key)) is None:
                 there = key[2] in self._crew.hellos
                 self._set(key, Outcome(Verdict.UNKNOWN, cause=cut) if there else without_agent())
-
-
-def _turned(row: Sequence[int], node: int, nodes: int) -> list[int]:
-    """From this node on."""
-    return sorted(row, key=lambda peer: (peer - node) % nodes)
 
 
 def _echoed(row: Sequence[Any], small: int, full: int) -> _Answer:

@@ -26,6 +26,7 @@ OLD_PYTHON_STATUS = 98
 
 _FIRST = (
     "preflight.wire",
+    "preflight.agent.inet",
     "preflight.agent.packets",
     "preflight.agent.bpf",
     "preflight.agent.netlink",

@@ -13,9 +13,10 @@ from preflight.agent.deep.marks import marks
 from preflight.agent.deep.neighbours import ENDING, OURS, TURNING, Discovery, known, undisputed
 from preflight.agent.deep.shooter import Shooter
 from preflight.agent.deep.shotfilter import ShotFilters
-from preflight.agent.deep.shots import DESTINATION, SOURCE, Trial, packed, text
+from preflight.agent.deep.shots import DESTINATION, SOURCE, Trial
 from preflight.agent.deep.sightings import Sightings
 from preflight.agent.host import addresses
+from preflight.agent.inet import packed, text
 from preflight.agent.packets import ICMP, ICMPV6, TCP
 from preflight.agent.policed import Policed
 from preflight.agent.route import Routes

@@ -4,9 +4,10 @@ out at the other. Pure.
 
 import errno
 
-from preflight.agent.deep.shots import DESTINATION, packed
+from preflight.agent.deep.shots import DESTINATION
 from preflight.agent.deep.sightings import FORWARD, REPLY
 from preflight.agent.firewall.xtmatch import Lost
+from preflight.agent.inet import packed
 from preflight.agent.packets import ICMP, ICMPV6, TCP
 
 TYPE_CHECKING = False

@@ -6,7 +6,8 @@ header; a packet bears it where all of its bytes are there.
 
 import struct
 
-from preflight.agent.deep.shots import SOURCE, packed
+from preflight.agent.deep.shots import SOURCE
+from preflight.agent.inet import packed
 from preflight.agent.packets import TCP, UDP
 
 TYPE_CHECKING = False

@@ -5,8 +5,8 @@ IPv6's is ICMPv6, and so subject to the very rules that probes meet: a node that
 """
 
 from preflight.agent.deep.losses import Loss
-from preflight.agent.deep.shots import packed, text
 from preflight.agent.firewall.xtmatch import Lost
+from preflight.agent.inet import packed, text
 from preflight.agent.netlink import RTM_NEWNEIGH, attributes
 from preflight.agent.packets import ICMPV6
 from preflight.agent.taps import NDA_DST

@@ -3,7 +3,8 @@
 import errno
 from time import monotonic
 
-from preflight.agent.deep.shots import SOURCE, build, packed
+from preflight.agent.deep.shots import SOURCE, build
+from preflight.agent.inet import packed
 from preflight.agent.sockets import sender
 
 TYPE_CHECKING = False

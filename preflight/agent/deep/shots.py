@@ -5,10 +5,10 @@ those of a look's cell, with the trial's number in place of the probe's, so a de
 number that no look of the run had.
 """
 
-import _socket as socket
 import struct
 
 from preflight.agent import packets
+from preflight.agent.inet import packed
 from preflight.agent.packets import ICMP, ICMPV6, TAG, TCP, UDP, Template, checksum
 
 TYPE_CHECKING = False
@@ -324,17 +324,6 @@ class Book:
 def family_of(address: bytes) -> int:
     """4 or 6."""
     return 4 if len(address) == 4 else 6
-
-
-def packed(family: int, address: str) -> bytes:
-    """An address as it stands in a packet."""
-    return socket.inet_pton(socket.AF_INET if family == 4 else socket.AF_INET6, address)
-
-
-def text(address: bytes) -> str:
-    """The reverse of `packed`."""
-    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
-    return socket.inet_ntop(family, address)
 
 
 def _two(data: bytes, at: int) -> int:

@@ -1,7 +1,8 @@
 """What was seen of each shot at each vantage point of this node, packet by packet."""
 
 from preflight.agent.deep.answers import Answers
-from preflight.agent.deep.shots import DESTINATION, SOURCE, Book, Packet, build, packed, text
+from preflight.agent.deep.shots import DESTINATION, SOURCE, Book, Packet, build
+from preflight.agent.inet import packed, text
 from preflight.agent.packets import ICMP, ICMPV6, TAG, TCP, TOKEN, UDP
 from preflight.agent.watch import kind_of, previous
 
