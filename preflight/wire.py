@@ -11,7 +11,8 @@ speak frames: one JSON object a line, `t` naming its type.
             when, where that is not at once
     deep    number, rate, settle, trace, pcap, trials: a deep look, see below
     go      everybody is ready (looks with taps, deep looks)
-    drain   everybody has sent: wait that many seconds for what is missing, then report
+    drain   wait: everybody has sent; so many seconds for what is missing, then report. With a
+            number it holds for that look even where the node has not begun it
     links   number, to, forbidden, trails, probes, macs: what its tables say of the run's
             addresses, see below
     facts   number, parts, peers, udp, tcp, libraries: what to tell of the node, see below

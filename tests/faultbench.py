@@ -162,7 +162,7 @@ def examine(
     """
     chosen: dict[str, Any] = {"family": row.family, "timeout_s": 0.3, **options}
     with pytest.MonkeyPatch.context() as patience:
-        patience.setattr("preflight.closer.examiner._BUDGET_S", TIMEOUT_S)
+        patience.setattr("preflight.closer.allowance.LIMIT_S", TIMEOUT_S)
         found = check(lab, CheckOptions(**chosen), row.among, progress, agents)
     assert left_behind(lab) == []
     return found

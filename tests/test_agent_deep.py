@@ -705,6 +705,19 @@ def test_the_controller_may_end_it_early(deep: Deep) -> None:
     assert told[0].seen["sent"] in (0, 1, 0b11)
 
 
+def test_one_that_was_too_slow_to_begin_hears_that_all_have_sent(deep: Deep) -> None:
+    """The others did not wait for it: what they were told while it was busy is told it as well."""
+    frame = deep.frame(0, [deep.trial(0, "n1", "n3", GENEVE, flows(GENEVE, 100))], {})
+    one = deep.start(0)
+    one.say(frame, {"t": "go"}, {"t": "drain", "number": frame["number"], "wait": 0})
+    assert [one.hear()["t"] for _ in range(3)] == ["ready", "sent", "report"]
+    later = {**frame, "number": frame["number"] + 1}  # for which nobody has said so
+    one.say(later, {"t": "go"})
+    assert [one.hear()["t"] for _ in range(2)] == ["ready", "sent"]
+    one.say({"t": "drain", "wait": 0})
+    assert one.hear()["t"] == "report"
+
+
 @pytest.mark.parametrize("moment", ["settling", "ready", "sending", "draining"])
 def test_an_agent_that_is_killed_leaves_nothing(deep: Deep, moment: str) -> None:
     lab = deep.lab

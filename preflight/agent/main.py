@@ -52,6 +52,7 @@ class Agent:
         self._poll.register(incoming, select.POLLIN)
         self._readers: list[Any] = []
         self._drain: float | None = None
+        self._drained: int | None = None
         self._setup: dict[str, Any] = {}
         self._own: dict[int, str] = {}
         self._run: Any = None
@@ -166,7 +167,7 @@ class Agent:
         tap = None
         for raw in self._raw:
             self._readers.append(lambda raw=raw: watcher.read(raw))
-        self._drain = None
+        self._begin(look.number)
         try:
             if look.taps:
                 tap = self._tap(look)
@@ -192,6 +193,11 @@ class Agent:
             if tap is not None:
                 tap.close()
         self._say(out)
+
+    def _begin(self, number: int) -> None:
+        """Nobody has said yet that all have sent; unless this node was too slow to hear it now."""
+        if self._drained != number:
+            self._drain = None
 
     def _tap(self, look: "Look") -> "Any":
         from preflight.agent.taps import Tap
@@ -234,7 +240,7 @@ class Agent:
         from preflight.agent.deep.look import Deep
 
         deep = Deep(frame, self._key, run_tag(self._key), run_ident(self._key), self._breathe)
-        self._drain = None
+        self._begin(deep.number)
         try:
             deep.open()
             self._readers.append(deep.read)
@@ -354,6 +360,7 @@ class Agent:
             frame = wire.decode_trusted(line)
             if frame["t"] == "drain":
                 self._drain = monotonic() + frame["wait"]
+                self._drained = frame.get("number")
             elif frame["t"] != "beat":
                 self._frames.append(frame)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from preflight.closer.allowance import Allowance
 from preflight.closer.examiner import Examiner
 from preflight.closer.ground import Ground
 from preflight.core.diagnosis.conclusions import Diagnosis
@@ -36,12 +37,13 @@ def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
     """Findings about all that is not open, after closer looks at some cells of each group."""
     bad, proven = groups(matrix), list[Finding]()
     agentless = set(range(len(matrix.nodes))) - ground.chorus.alive  # while cells were judged
+    allowance = Allowance()
     looks: dict[int, list[Looked]] = {}
     seen_from: dict[tuple[int, str], Diagnosis] = {}
     if ground.options.diagnose and not ground.chorus.interrupted:
         if bad:
-            proven, bad, ground = _by_tables(matrix, bad, ground)
-        closer = _Closer(matrix, bad, ground)
+            proven, bad, ground = _by_tables(matrix, bad, ground, allowance.left_s / 2)
+        closer = _Closer(matrix, bad, ground, allowance)
         try:
             looks, seen_from = closer.first()
             looks = closer.second(looks)
@@ -59,11 +61,11 @@ def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
 
 
 def _by_tables(
-    matrix: Matrix, bad: list[Group], ground: Ground
+    matrix: Matrix, bad: list[Group], ground: Ground, limit_s: float
 ) -> tuple[list[Finding], list[Group], Ground]:
     """What the nodes' own tables prove, the groups that are left, and what there is to ask then."""
     try:
-        proof = ask_links(ground.chorus, matrix, ground.astray)
+        proof = ask_links(ground.chorus, matrix, ground.astray, limit_s)
     except Exception as error:  # a bug here costs the explanation, never the matrix
         text = f"a bug of preflight's own ({type(error).__name__}: {error})"
         ground.progress.note(f"the nodes' own tables were not read: {text}")
@@ -77,11 +79,14 @@ def _by_tables(
 class _Closer:
     """The closer looks of one run: the first at all groups, the second at what they leave open."""
 
-    def __init__(self, matrix: Matrix, bad: Sequence[Group], ground: Ground) -> None:
+    def __init__(
+        self, matrix: Matrix, bad: Sequence[Group], ground: Ground, allowance: Allowance
+    ) -> None:
         self._matrix = matrix
         self._shapes = Shapes(matrix)
         self._groups = bad
         self._ground = ground
+        self._allowance = allowance
         self._examiner: Examiner | None = None
 
     def first(self) -> tuple[dict[int, list[Looked]], dict[tuple[int, str], Diagnosis]]:
@@ -119,9 +124,7 @@ class _Closer:
         ]
         if not (doubted or more) or self._ground.chorus.interrupted:
             return looks
-        late = self._examiner is not None and self._examiner.late
-        asked = [self._in_brief(i, look) for i, look in doubted] + [s for _, s in more]
-        made = [None] * len(asked) if late else self._made(asked)
+        made = self._made([self._in_brief(i, look) for i, look in doubted] + [s for _, s in more])
         out = {i: list(own) for i, own in looks.items()}
         for (i, look), found in zip(doubted, made, strict=False):
             if not confirmed(look, found):
@@ -138,7 +141,7 @@ class _Closer:
 
     def _made(self, asked: Sequence[Sample]) -> list[Looked | None]:
         if self._examiner is None:
-            self._examiner = self._ground.examiner()
+            self._examiner = self._ground.examiner(self._allowance)
         found = self._examiner.examine(dict(enumerate(asked)))
         return [
             None

@@ -1,11 +1,11 @@
 """Who makes closer looks: what each sample is asked, round by round, and what the answers prove."""
 
-import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from preflight.closer.rounds import Craft, Rounds
+from preflight.closer.allowance import Allowance
+from preflight.closer.rounds import Craft, Rounds, lasts_s
 from preflight.core.diagnosis.conclude import conclude, in_brief
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.discovery import culprits
@@ -17,13 +17,14 @@ from preflight.core.model import Cause, Family, Phase, Place
 from preflight.core.scope import Scope
 from preflight.crew.chorus import Chorus
 
-_BUDGET_S = 4.0  # no round begins after that
-
 Ports = Callable[[int, Family, tuple[int, int]], Sequence[int]]  # of a probe's pair
 
 
 class Examiner:
-    """Has trials run by a fleet, and concludes from them. Its time begins when it is made."""
+    """Has trials run by a fleet, and concludes from them.
+
+    After the first round none begins that there is not time enough for.
+    """
 
     def __init__(
         self,
@@ -35,10 +36,12 @@ class Examiner:
         phase: Phase,
         inert: Sequence[Sequence[int]],
         ports: Ports,
+        allowance: Allowance,
         mtus: Mapping[tuple[int, Family], int] | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._rounds = Rounds(scope, chorus, craft, run)
+        self._rounds = Rounds(scope, chorus, craft, run, allowance)
+        self._allowance = allowance
+        self._begun = False
         self._scope = scope
         self._chorus = chorus
         self._craft = craft
@@ -47,18 +50,11 @@ class Examiner:
         self._inert = inert
         self._ports = ports
         self._mtus = mtus or {}
-        self._clock = clock
-        self._begun = clock()
 
     @property
     def captured(self) -> dict[int, list[Sequence[Any]]]:
         """Packets by node, where `pcap` was asked."""
         return self._rounds.captured
-
-    @property
-    def late(self) -> bool:
-        """Whether the time for rounds that are no must is over."""
-        return self._clock() - self._begun >= _BUDGET_S
 
     def examine(
         self,
@@ -68,7 +64,9 @@ class Examiner:
         sizes: bool = False,
         pcap: bool = False,
     ) -> dict[int, Diagnosis]:
-        """What is found out about each sample, by its key; those that could not be tried lack.
+        """What is found out about each sample, by its key.
+
+        Those that could not be tried lack, and those that there was no time for.
 
         `thorough` sends more of everything, `sizes` searches the largest size of every sample.
         """
@@ -76,7 +74,11 @@ class Examiner:
             number: (key, self._trial(number, sample, thorough=thorough))
             for number, (key, sample) in enumerate(wanted.items())
         }
-        seen = self._rounds.run([trial for _, trial in trials.values()], trace=True, pcap=pcap)
+        plans = [trial for _, trial in trials.values()]
+        if self._begun and not self._in_time(plans, trace=True):
+            return {}
+        self._begun = True
+        seen = self._rounds.run(plans, trace=True, pcap=pcap)
         searches: dict[int, Search] = {}
         for number, observed in seen.items():
             sample = wanted[trials[number][0]]
@@ -87,8 +89,7 @@ class Examiner:
                     searches[number] = search
         # A rule that spares small packets is only seen where large ones meet it.
         inside = any(wanted[trials[n][0]].kind.place is not Place.PATH for n in searches)
-        patient = thorough or sizes
-        rounds = self._search(searches, seen, trace=inside, patient=patient, pcap=pcap)
+        rounds = self._search(searches, seen, trace=inside, pcap=pcap)
         out = {}
         for number, observed in seen.items():
             key, trial = trials[number]
@@ -129,7 +130,6 @@ class Examiner:
         seen: Mapping[int, Observed],
         *,
         trace: bool,
-        patient: bool,
         pcap: bool,
     ) -> dict[int, list[Observed]]:
         """Have the searches ask, round by round; what each saw, the first round traced or not."""
@@ -141,14 +141,16 @@ class Examiner:
                 more = search.next_shots(latest.get(number))
                 if more:
                     trials.append(_with(seen[number].trial, more))
-            late = self.late and not patient
-            if not trials or late or self._chorus.interrupted:
+            if not trials or self._chorus.interrupted or not self._in_time(trials, trace=trace):
                 break  # each search knows by now what became of its last round
             latest = self._rounds.run(trials, trace=trace, pcap=pcap)
             trace = False
             for number, observed in latest.items():
                 rounds[number].append(observed)
         return rounds
+
+    def _in_time(self, trials: Sequence[Trial], *, trace: bool) -> bool:
+        return lasts_s(trials, trace=trace) <= self._allowance.left_s
 
     def _trial(self, number: int, sample: Sample, *, thorough: bool) -> Trial:
         probe = self._scope.probes[sample.probe]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from preflight.closer.allowance import Allowance
 from preflight.closer.examiner import Examiner, Ports
 from preflight.core.facts.risk import Risk
 from preflight.core.findings.build import Astray
@@ -41,8 +42,8 @@ class Ground(NamedTuple):
         heard = heard_from(matrix) if self.options.phase is Phase.AFTER else ()
         return ask(self.chorus, self.scope, self.options, self.suspects, heard)
 
-    def examiner(self) -> Examiner:
-        """Who makes closer looks here."""
+    def examiner(self, allowance: Allowance) -> Examiner:
+        """Who makes closer looks here, in the time that is allowed."""
         from preflight.craft.templates import form_of
 
         return Examiner(
@@ -53,5 +54,6 @@ class Ground(NamedTuple):
             phase=self.options.phase,
             inert=self.inert,
             ports=self.ports,
+            allowance=allowance,
             mtus=self.mtus,
         )

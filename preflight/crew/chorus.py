@@ -57,8 +57,11 @@ class Chorus:
         keep: Keep | None = None,
         *,
         last: bool = False,
-    ) -> None:
+        patient: bool = False,
+    ) -> set[int]:
         """Until all of `nodes` have said `kind` about the look `number`, or are lost.
+
+        Returns who had not when the time was over; they are lost, unless one is `patient`.
 
         A report, which `keep` is given, stands for all before it. `keep` may raise ValueError,
         TypeError, KeyError, AttributeError or OverflowError: then that node's agent is lost. An
@@ -73,9 +76,10 @@ class Chorus:
                 waiting.discard(event.node)
             elif event.frame["t"] == kind:
                 waiting.discard(event.node)
-        for node in () if self.interrupted else waiting:
+        for node in () if self.interrupted or patient else waiting:
             reason = f"the agent was not done {limit_s:.0f} s after it should have been"
             self.lose(Event(node, None, AgentState.LOST, reason))
+        return waiting
 
     def ask(
         self,

@@ -12,13 +12,12 @@ from preflight.transport import bundle
 
 _NUMBER = -2  # no look has it, nor have facts
 _LIMIT_S = 5.0
-_LIMIT_EACH_S = 0.05  # besides, for each node: all may be behind one slow line
 
 Astray = Mapping[int, set[tuple[int, str]]]
 
 
-def ask(chorus: Chorus, matrix: Matrix, astray: Astray) -> Proof:
-    """What these prove. A node that does not answer, or makes no sense, has said nothing."""
+def ask(chorus: Chorus, matrix: Matrix, astray: Astray, limit_s: float = _LIMIT_S) -> Proof:
+    """What these prove. A node that is late, or makes no sense, has said nothing."""
     claims = Claims(matrix)
     tables: dict[int, Tables] = {}
 
@@ -31,6 +30,5 @@ def ask(chorus: Chorus, matrix: Matrix, astray: Astray) -> Proof:
         node: {"t": "links", "number": _NUMBER, **members}
         for node, members in questions(matrix, list(claims.ways.values()), asked).items()
     }
-    limit_s = _LIMIT_S + _LIMIT_EACH_S * len(asked)
     chorus.ask(frames, "links", _NUMBER, limit_s, keep)
     return prove(claims, tables, astray)

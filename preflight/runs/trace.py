@@ -1,8 +1,10 @@
 """One pair, as deep as it goes: every cell of it is tried, good or bad."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from preflight.closer.allowance import Allowance
 from preflight.closer.ground import Ground
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.findings.atoms import Looked
@@ -36,7 +38,7 @@ class Tracing:
         if wanted and not ground.chorus.interrupted:
             what = "the largest packet, " if self._sizes else ""
             ground.progress.phase(f"a closer look: rules, hops, {what}flows, content", 0)
-            examiner = ground.examiner()
+            examiner = ground.examiner(Allowance(math.inf))
             found = examiner.examine(wanted, thorough=True, sizes=self._sizes, pcap=self._pcap)
             self.captured = examiner.captured
         self.looks = [CellLook(cell, found.get(i)) for i, cell in enumerate(cells)]
