@@ -109,7 +109,7 @@ def test_a_node_that_is_slow_costs_the_others_nothing(
 ) -> None:
     """Nor is it given up: nothing but what it would have told is missing."""
     agents = Known(lab4)
-    monkeypatch.setattr("preflight.closer.allowance.LIMIT_S", 3.0)
+    monkeypatch.setattr("preflight.closer.allowance.LIMIT_S", 2.0)
 
     def still(sign: signal.Signals) -> None:
         agents.by_name["n4"].process.send_signal(sign)
