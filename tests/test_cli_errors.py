@@ -1,5 +1,6 @@
 """What every command says to a wrong argument, and where its results cannot be written."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -103,6 +104,22 @@ def test_results_that_cannot_be_written(files: tuple[Path, Path], line: str) -> 
     assert done.stderr == (
         "preflight: the results could not be written to standard output: No space left on device\n"
     )
+
+
+@pytest.mark.parametrize("line", WRITERS)
+def test_a_reader_that_has_enough_changes_no_exit_code(files: tuple[Path, Path], line: str) -> None:
+    """`| head` must not turn what is blocked into 0, nor what is fine into 1."""
+    names = {"SNAPSHOT": str(files[0]), "NODES": str(files[1])}
+    command = [sys.executable, "-m", "preflight", *(names.get(w, w) for w in line.split())]
+    whole = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert whole.stdout
+    pipe = os.pipe()
+    os.close(pipe[0])
+    cut = subprocess.run(
+        command, stdout=pipe[1], stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    os.close(pipe[1])
+    assert (cut.returncode, cut.stderr) == (whole.returncode, whole.stderr.decode())
 
 
 def test_messages_that_cannot_be_written_change_nothing(files: tuple[Path, Path]) -> None:

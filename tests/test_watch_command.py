@@ -106,6 +106,16 @@ def command_line(pid: int) -> str:
         return ""
 
 
+def test_it_ends_when_nobody_reads_it_any_more(lab4: Lab) -> None:
+    """As if it had been interrupted: nothing is left on the nodes."""
+    with watching(lab4, "--interval", "1", "--probe", "echo") as watch:
+        watch.until(a_round(1))
+        assert watch.process.stdout is not None
+        watch.process.stdout.close()
+        assert watch.process.wait(PATIENCE_S) == 130
+    assert left_behind(lab4) == {}
+
+
 def test_a_change_window(lab4: Lab, tmp_path: Path) -> None:
     """A firewall comes, is told, goes, is told; Ctrl-C ends it all, and nothing is left."""
     with watching(lab4, "--output", tmp_path) as one:

@@ -22,6 +22,7 @@ from preflight.cli import (
     trace,
     watch,
 )
+from preflight.cli.output import ReaderGoneError
 from preflight.errors import ExitCode, PreflightError
 from preflight.report.text import clean
 
@@ -76,12 +77,11 @@ def run(prepare: Callable[[], None] = lambda: None) -> int:
     except PreflightError as error:
         typer.echo(f"preflight: {error}", err=True)
         return int(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort, ReaderGoneError):
         return int(ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output has enough; and the interpreter's last flush must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(ExitCode.OK)
+    except SystemExit as error:  # typer's own, for a broken pipe that is not our output's
+        cause = error.__context__
+        return _failed(cause if isinstance(cause, Exception) else RuntimeError(f"exit {error}"))
     except Exception as error:
         return _failed(error)
     return code if isinstance(code, int) else int(ExitCode.OK)

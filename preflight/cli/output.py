@@ -31,14 +31,26 @@ SnapshotFile = Annotated[
 ]
 
 
+class ReaderGoneError(Exception):
+    """Whoever read our output has enough, and a command without an end has to end."""
+
+
 class _Results(FileIO):
-    """Standard output; what it does not take is an error of the user's, whoever was writing."""
+    """Standard output; what it does not take is an error of the user's, whoever was writing.
+
+    A command whose reader has enough goes on to its exit code, which is not known before.
+    """
+
+    endless = False
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
             return super().write(data)
         except BrokenPipeError:
-            raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            if self.endless:
+                raise ReaderGoneError from None
+            return memoryview(data).nbytes
         except OSError as error:
             raise FileError(
                 f"the results could not be written to standard output: {error.strerror}"
@@ -79,6 +91,11 @@ def guard() -> None:
         raise FileError("standard output is closed: the results have nowhere to go")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout = _around(_Results(1, "wb", closefd=False), sys.stdout)
+
+
+def endless() -> None:
+    """This command ends when nobody reads its results any more."""
+    _Results.endless = True
 
 
 def _around(raw: FileIO, like: TextIOWrapper) -> TextIOWrapper:

@@ -35,6 +35,7 @@ from preflight.cli.options import (
     Strict,
     Timeout,
 )
+from preflight.cli.output import endless
 from preflight.cli.pods import DEFAULT_IMAGE, AgentImage, Pods
 from preflight.core.model import Phase
 from preflight.core.plan import DEFAULT_MAX_FLOWS, DEFAULT_RATE
@@ -125,6 +126,7 @@ def watch_(
     object for each event. Ctrl-C ends it (exit code 130); --count and --for end it with the exit
     code of the last round.
     """
+    endless()
     brief = briefing(
         inventory, cluster_spec, kubeconfig, context, profile, phase,
         pods=pods, local=local, quiet=quiet,

@@ -38,7 +38,6 @@ from preflight.core.model import (
 
 SAMPLES = 16  # cells that a check looks at more closely
 MOST_SHOTS = 160  # for one of them
-MOST_SHOTS_THOROUGH = 900
 
 _TUNNELS = (ProbeKind.GENEVE, ProbeKind.VXLAN)
 _NEVER_LEFT = (Cause.NO_ROUTE, Cause.NO_NEIGHBOUR)
