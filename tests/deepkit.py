@@ -2,7 +2,7 @@
 
 pair = Deep(lab4, agent)
 seen = pair.look(trial(0, "n1", "n3", GENEVE, flow(40001), flow(40002, ttl=1)))
-assert seen[0].saw("accepted", 0)
+assert seen[0].seen["accepted"] & 1
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

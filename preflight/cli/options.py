@@ -51,12 +51,6 @@ class Colour(StrEnum):
     NEVER = "never"
 
 
-InventoryFile = Annotated[
-    Path,
-    typer.Option(
-        "--inventory", "-i", metavar="FILE", help="The nodes, in any form that check takes."
-    ),
-]
 InventoryOrCluster = Annotated[
     Path | None,
     typer.Option(

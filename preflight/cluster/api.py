@@ -43,7 +43,6 @@ class Merge(StrEnum):
     """How a patch is meant."""
 
     MERGE = "application/merge-patch+json"
-    STRATEGIC = "application/strategic-merge-patch+json"
     JSON = "application/json-patch+json"
 
 

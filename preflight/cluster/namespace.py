@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from preflight.cluster.api import Cluster
 from preflight.cluster.errors import ClusterError, Fault
@@ -96,9 +96,3 @@ def remove(
         tell(why)
         stop.wait(min(_PAUSES[min(attempt, len(_PAUSES) - 1)], left))
         attempt += 1
-
-
-def labels_of(cluster: Cluster, name: str) -> Mapping[str, str]:
-    """The labels that it has by now: some clusters add their own."""
-    metadata = cluster.get(NAMESPACES, name).get("metadata") or {}
-    return dict(metadata.get("labels") or {})

@@ -76,7 +76,6 @@ class Survey:
         self._budget = budget or FlowBudget(options.max_flows)
         self._numbers = iter(range(1, 0xFFFF))
         self._families = {family: f for f, family in enumerate(scope.families)}
-        self._protocols = [probe.protocol for probe in scope.probes]
         self._verdicts: dict[Any, Outcome | None] = {}
         self._lacking: dict[Family, frozenset[int]] = {}
 

@@ -29,7 +29,7 @@ _NESTED, _ID = 0x8000, 0x3FFF
 
 TABLE_OWNED = 2  # a flag, Linux 5.12: the table ends with the socket that made it
 EXPRESSION_NAME, EXPRESSION_DATA, LIST_ELEMENT = 1, 2, 1
-DATA_VALUE, DATA_VERDICT, VERDICT_CODE, VERDICT_CHAIN = 1, 2, 1, 2
+DATA_VALUE, DATA_VERDICT, VERDICT_CODE = 1, 2, 1
 PAYLOAD_BASES = {"network": 1, "transport": 2}
 META_PROTOCOL, META_NFTRACE, META_NFPROTO, META_L4PROTO = 1, 12, 15, 16
 DROP, ACCEPT, STOLEN, QUEUE = range(4)  # verdicts of linux/netfilter.h; those of nf_tables are < 0

@@ -66,11 +66,6 @@ class Agent:
     container: Container | None = None  # the one that is the trouble
     others: tuple[Pod, ...] = ()  # on the same node
 
-    @property
-    def fine(self) -> bool:
-        """Whether there is nothing to say."""
-        return self.state in (State.WELL, State.NOT_NEEDED)
-
 
 def agents(
     nodes: Sequence[KubeNode], pods: Sequence[Pod], daemon: Workload

@@ -18,7 +18,6 @@ class Settings(NamedTuple):
 
     enable_policy: str | None = None  # default, always, never
     chaining: str | None = None  # cni-chaining-mode
-    kube_proxy_replacement: str | None = None
     tunnel: str | None = None  # geneve, vxlan; `disabled` with native routing
     tunnel_port: int | None = None
     encryption: str | None = None  # wireguard, ipsec, ...
@@ -30,7 +29,6 @@ def settings_of(config: Mapping[str, str]) -> Settings:
     settings = Settings(
         enable_policy=config.get("enable-policy", "default").strip().lower() or "default",
         chaining=config.get("cni-chaining-mode"),
-        kube_proxy_replacement=config.get("kube-proxy-replacement"),
     )
     try:
         it = from_config(config, "the cluster")

@@ -184,11 +184,6 @@ class Observed:
         """The shots of one purpose."""
         return sum(1 << i for i, shot in enumerate(self.trial.shots) if shot.purpose is purpose)
 
-    def saw(self, vantage: str, shot: int) -> bool | None:
-        """Whether one shot was seen there; None where nobody watched."""
-        mask = self.seen.get(vantage)
-        return None if mask is None else bool(mask >> shot & 1)
-
 
 def observe(
     trials: Sequence[Trial], reports: Mapping[int, Mapping[str, Any]]

@@ -16,7 +16,7 @@ from preflight.core.diff.pairing import NodePairing, ProbePairing
 from preflight.core.diff.turns import Turn
 from preflight.core.findings.model import Finding
 from preflight.core.groups import FamilyProbe, Kind
-from preflight.core.model import Family, Phase, Probe, Severity
+from preflight.core.model import Family, Probe, Severity
 from preflight.core.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -115,11 +115,6 @@ class Diff:
     mtu: tuple[MtuMove, ...]
     notes: tuple[str, ...]  # what the reader must know of the comparison itself
     book: Book = field(repr=False, compare=False)  # looks cells up
-
-    @property
-    def phases(self) -> tuple[Phase, Phase]:
-        """The phases of the two runs."""
-        return self.before.phase, self.after.phase
 
     @property
     def probe_names(self) -> tuple[str, ...]:
