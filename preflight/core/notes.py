@@ -15,20 +15,25 @@ def notes(
     hellos: Mapping[int, Mapping[str, Any]],
     slow: Collection[tuple[int, int]] = (),
     strays: Mapping[int, tuple[int, str]] | None = None,
+    damaged: Mapping[int, int] | None = None,
 ) -> list[str]:
     """Plain sentences, the most important first.
 
     `inert` lists for each probe who was sent its harmless form; `slow` the pairs of which packets
     came after they had been given up; `strays` for each node that got packets which were not for
-    it their number and one of them in words.
+    it their number and one of them in words; `damaged` that of packets whose content was changed.
     """
     out = []
     for node, (count, example) in sorted((strays or {}).items()):
-        packets = "packets" if count != 1 else "packet"
         out.append(
-            f"{scope.nodes[node].name} got {count} {packets} of this run that were meant for "
-            f"another node, such as {example}: something translates destinations, on the path or "
-            "at a node, or this node has the other's address, too"
+            f"{scope.nodes[node].name} got {_ours(count)} meant for another node, such as "
+            f"{example}: something translates destinations, on the path or at a node, or this "
+            "node has the other's address, too"
+        )
+    for node, count in sorted((damaged or {}).items()):
+        out.append(
+            f"{scope.nodes[node].name} got {_ours(count)} damaged on the way, where no checksum "
+            "told: look at the error counters of links, network cards and virtual switches"
         )
     for node, hello in sorted(hellos.items()):
         for address in map(str, hello.get("absent", ())):
@@ -64,6 +69,12 @@ def notes(
                 f"{probe.name} went there in its inert form, which the kernel throws away"
             )
     return out
+
+
+def _ours(count: int) -> str:
+    return (
+        f"{count} packets of this run that were" if count != 1 else "a packet of this run that was"
+    )
 
 
 def names(scope: Scope, nodes: Sequence[int]) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from preflight.agent.packets import TAG, TOKEN, UDP, tokens
 from preflight.core.collect import parse
 from preflight.core.matrix import Matrix
 from preflight.core.meeting import (
@@ -20,12 +19,12 @@ from preflight.core.meeting import (
     parts,
     plan,
 )
-from preflight.core.model import Cause, Family, Outcome, Verdict
-from preflight.core.offsets import tag_offset
+from preflight.core.model import Cause, Outcome, Verdict
 from preflight.core.plan import FLOW_WINDOW_S, LookPlan
 from preflight.core.scope import Scope
 from preflight.core.terms import listed
 from preflight.errors import UsageError
+from preflight.looks.strays import Sent, of_this_run, senders
 from preflight.transport import bundle
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from preflight.looks.lookout import Lookout
 
 _GRACE_S = 15.0
-_MOST_PAIRS = 250_000  # whose tokens are made to see whether a packet of nobody's is one of ours
 
 
 def in_time(meeting: Meeting, early_s: float = EARLY_S) -> None:
@@ -55,35 +53,12 @@ def outsiders(report: Mapping[str, Any], look: LookPlan, scope: Scope, key: byte
     """
     nodes: set[int] = set()
     addresses: dict[str, None] = {}
-    for protocol, sender, data in parse(report).samples:
-        family = Family.IPV6 if ":" in sender else Family.IPV4
-        known = [n for n, node in enumerate(scope.nodes) if node.address_in(family) == sender]
-        sources = known or range(len(scope.nodes))
-        if len(sources) * len(scope.nodes) > _MOST_PAIRS:
-            continue
-        at = 8
-        if protocol == UDP:
-            port = int.from_bytes(data[2:4], "big")
-            at += next((tag_offset(p) for p in scope.probes if p.port == port), 0)
-        token = data[at + TAG : at + TAG + TOKEN]
-        if token not in _tokens(look, family, sources, key):
+    for sample in parse(report).samples:
+        if of_this_run(sample, [Sent.of(look)], scope, key) is False:
+            known = senders(sample[1], scope)
             nodes.update(known)
-            addresses.update({} if known else {sender: None})
+            addresses.update({} if known else {sample[1]: None})
     return [*(scope.nodes[n].name for n in sorted(nodes)), *addresses]
-
-
-def _tokens(look: LookPlan, family: Family, sources: Iterable[int], key: bytes) -> set[bytes]:
-    """All that these nodes send over that family."""
-    return {
-        token
-        for cell in look.cells
-        if cell.family is family
-        for source in sources
-        for destination in cell.pairs[source]
-        for token in tokens(
-            key, look.number, int(family[-1]), cell.probe, (source, destination), cell.volley.count
-        )
-    }
 
 
 def meet(

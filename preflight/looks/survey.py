@@ -19,6 +19,7 @@ from preflight.core.plan import FLOW_WINDOW_S, CellPlan, FlowBudget, LookPlan, w
 from preflight.core.scope import Scope
 from preflight.core.together import proven, telling_error, together
 from preflight.core.verdict import decided, judge
+from preflight.looks.strays import Sample, Sent
 
 _FIRST_WAIT_S = 0.2  # a short wait does no harm: the second look asks again
 _LATER_LOOKS = 3  # one, and more where a capture lost packets
@@ -64,7 +65,8 @@ class Survey:
     ) -> None:
         self.matrix = Matrix(scope.nodes, scope.probes, scope.families)
         self.sources: dict[tuple[int, str], set[int]] = {}
-        self.strays: dict[int, tuple[int, tuple[tuple[int, str, bytes], ...]]] = {}
+        self.strays: dict[int, tuple[int, tuple[Sample, ...]]] = {}
+        self.sent: list[Sent] = []
         self.slow: set[tuple[int, int]] = set()  # pairs with packets slower than the timeout
         self._scope = scope
         self._options = options
@@ -338,6 +340,7 @@ class Survey:
         if self._looker.interrupted:
             return None
         seen = self._looker.look(plan)
+        self.sent.append(Sent.of(plan))
         self._budget.spend(flows, self._clock())  # by now the last of them is open
         self.strays.update(seen.strays())
         return seen

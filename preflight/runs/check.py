@@ -1,7 +1,7 @@
 """The whole check on one page: inventory -> fleet -> looks -> verdicts -> snapshot."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from preflight.crew.crew import Crew, crewed
 from preflight.crew.muster import Progress
 from preflight.looks.lookout import Lookout
 from preflight.looks.readiness import causes, warnings
+from preflight.looks.strays import Strays, sort_out
 from preflight.looks.survey import Survey
 from preflight.transport.base import Connector
 
@@ -98,13 +99,14 @@ def measure(
     found: Sequence[Finding] = ()
     bad = any(outcome.verdict is not Verdict.OPEN for outcome in matrix.outcomes())
     suspects = causes(extent, options, hellos)
+    strays = sort_out(survey.strays, survey.sent, extent, crew.key)
     if bad or survey.sources or suspects or options.known_before or closer is not None:
         from preflight.closer.diagnose import diagnose
         from preflight.closer.ground import Ground
 
         ground = Ground(
             extent, options, chorus, lookout.inert, crew.run, crew.progress, survey.sources,
-            {node: {s[:2] for s in some} for node, (_, some) in survey.strays.items()},
+            {node: {s[:2] for s in some} for node, (_, some) in strays.astray.items()},
             {(n, f): h["mtu"].get(f[-1], 0) for n, h in hellos.items() for f in Family},
             sorted(hellos) if bad else suspects,
             lambda probe, family, pair: udp_ports(
@@ -126,7 +128,14 @@ def measure(
             "total_s": round(time.monotonic() - clock, 3),
         },
         notes=[
-            *notes(extent, lookout.inert, hellos, survey.slow, _in_words(survey.strays, found)),
+            *notes(
+                extent,
+                lookout.inert,
+                hellos,
+                survey.slow,
+                _in_words(strays.astray, found),
+                strays.damaged,
+            ),
             *heard,
             *options.notes,
         ],
@@ -174,7 +183,7 @@ def _met(crew: Crew, lookout: Lookout, meeting: "Meeting") -> Snapshot:
 
 
 def _in_words(
-    strays: Mapping[int, tuple[int, tuple[tuple[int, str, bytes], ...]]],
+    strays: Strays,
     found: "Sequence[Finding]",
 ) -> dict[int, tuple[int, str]]:
     """How many, and one of them; not of nodes of which a finding says why they get them."""
