@@ -267,6 +267,6 @@ def _notes(observed: Observed, kind: Kind, hits: tuple[RuleHit, ...]) -> Iterato
     if kind.place in (Place.SOURCE, Place.DESTINATION) and not hits:
         end = observed.ends.get(str(kind.place))
         if end is None:
-            yield f"the {kind.place} did not report: its rules could not be traced"
+            yield f"the {kind.place} did not report in time: its rules could not be traced"
         elif end.trace:
             yield f"rules could not be traced at the {kind.place}: {end.trace}"
