@@ -331,10 +331,11 @@ def _limited(subject: Subject) -> str:
 
 def _loss(subject: Subject) -> str:
     answer = "answers to " if subject.group.kind.leg is Leg.REPLY else ""
+    lost = "are lost" if answer or " and " in subject.what else "is lost"
     flows = _first_flows(subject.diagnoses)
     if flows is not None and flows.pattern is FlowPattern.RANDOM and flows.sent:
-        return f"{_share(flows)} of {answer}{subject.what} is lost at random"
-    return f"some {answer}{subject.what} is lost"
+        return f"{_share(flows)} of {answer}{subject.what} {lost} at random"
+    return f"some {answer}{subject.what} {lost}"
 
 
 def _network(subject: Subject) -> str:
