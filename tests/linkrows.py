@@ -307,6 +307,79 @@ ROUTES = (
             Find(Cause.ROUTE, "n4 ↔ n2", 5, ("`91: from all to $n2 prohibit`",), "n4", mends=True),
         ),
     ),
+    Row(
+        "routing rules for a protocol, answers included, and for a source, which tunnels lack",
+        (
+            _rule("n1", "pref 90 ipproto icmp prohibit"),
+            _rule("n4", "pref 91 from $n4 to $n2 blackhole"),
+            _rule("n3", "pref 92 from $n3_6/127 iif lo to $n2_6 unreachable", "ip -6"),
+        ),
+        (
+            Find(
+                Cause.ROUTE,
+                "n1 ↔ all",
+                6,
+                ("`90: from all ipproto icmp prohibit` refuses ICMP echo to all",),
+                "n1",
+                severity=Severity.RECOMMENDED,
+                mends=True,
+            ),
+            Find(
+                Cause.ROUTE,
+                "n2 ↔ n4",
+                4,
+                ("`91: from $n4 to $n2 blackhole` throws away TCP 4240 and ICMP echo to n2",),
+                "n4",
+                severity=Severity.RECOMMENDED,
+                mends=True,
+            ),
+            Find(
+                Cause.ROUTE,
+                "n2 ↔ n3",
+                4,
+                ("to $n2_6 iif lo unreachable` refuses TCP 4240 and ICMPv6 echo to n2",),
+                "n3",
+                severity=Severity.RECOMMENDED,
+                mends=True,
+            ),
+        ),
+        family=None,
+    ),
+)
+
+_REVERSE = """table inet firewalld { chain filter_PREROUTING {
+type filter hook prerouting priority filter + 10;
+icmpv6 type nd-neighbor-solicit accept;
+meta nfproto ipv6 fib saddr . mark . iif oif missing drop; }; }
+"""
+
+REVERSE = (
+    Row(
+        "rules that drop what a route gives no way back: they do their duty, and another does not",
+        (
+            Fault("n2", _REVERSE),
+            Fault("n4", _REVERSE),
+            _route("n2", "blackhole $n3_6", "ip -6"),
+            _route("n4", "blackhole $n3_6", "ip -6"),
+            Fault("n1", fw("ip6 input", "ip6 saddr $n2_6 udp dport 6081 drop")),
+        ),
+        (
+            Find(
+                Cause.ROUTE,
+                "role=worker ↔ n3",
+                12,
+                (
+                    "n2, n4: their own route `blackhole $n3_6 dev lo metric 1024` throws away",
+                    'nftables rule "meta nfproto ipv6 fib saddr',
+                    "it does its duty",
+                ),
+                "n2 n4",
+                mends=True,
+            ),
+            Find(Cause.RULE, "n2 → n1", 1, nodes="n1", mends=True),
+        ),
+        family=Family.IPV6,
+    ),
 )
 
 _CONTAINERS = Fault(

@@ -39,13 +39,15 @@ _MAIN, _BOOT = 254, 3
 PROTOCOLS = {2: "kernel", 4: "static", 9: "ra", 11: "zebra", 12: "bird", 16: "dhcp", 186: "bgp",
               188: "ospf"}  # fmt: skip
 # linux/fib_rules.h
-_FRA_DST, _FRA_PRIORITY, _FRA_SUPPRESS_GROUP, _FRA_SUPPRESS, _FRA_TABLE = 1, 6, 13, 14, 15
+_FRA_DST, _FRA_SRC, _FRA_IIF, _FRA_PRIORITY, _FRA_SUPPRESS_GROUP = 1, 2, 3, 6, 13
+_FRA_SUPPRESS, _FRA_TABLE = 14, 15
 _FRA_PROTOCOL, _FRA_IP_PROTO, _FRA_DPORT, _FRA_DPORT_MASK = 21, 22, 24, 29
 _UNDERSTOOD = {
-    _FRA_DST, _FRA_PRIORITY, _FRA_SUPPRESS_GROUP, _FRA_SUPPRESS, _FRA_TABLE, _FRA_PROTOCOL,
-    _FRA_IP_PROTO, _FRA_DPORT, _FRA_DPORT_MASK,
+    _FRA_DST, _FRA_SRC, _FRA_IIF, _FRA_PRIORITY, _FRA_SUPPRESS_GROUP, _FRA_SUPPRESS, _FRA_TABLE,
+    _FRA_PROTOCOL, _FRA_IP_PROTO, _FRA_DPORT, _FRA_DPORT_MASK,
 }  # fmt: skip
 _INVERT = 0x02
+_HERE = b"lo\0"  # in place of the device by which it comes in: what this node sends
 _WHOLE = b"\xff\xff"
 _ANY_PORT = (0, 0xFFFF)
 _NUMBERS = {6: "tcp", 17: "udp", 1: "icmp", 58: "ipv6-icmp"}
@@ -68,8 +70,8 @@ def told(
             address = peers[family][peer]
             if tables is None or not address or family not in own:
                 continue
-            for protocol, port, found in tables.of(address, frame["probes"][version]):
-                back = tables.back(address, own[family])
+            for protocol, port, found in tables.of(address, frame["probes"][version], own[family]):
+                back = tables.back(address, own[family], protocol)
                 out.append([family, peer, protocol, port, *found, back])
     return out
 
@@ -86,31 +88,45 @@ class _Tables:
         self._rules = [body for kind, body in answers if kind == RTM_NEWRULE]
         self._here = netlink.addresses()
 
-    def of(self, address: str, probes: "list[list[int]]") -> "list[tuple[int, int, Found]]":
-        """(protocol, port, what forbids it), 0 for both where one thing forbids all of them."""
-        target = packed(self._family, address)
+    def of(
+        self, address: str, probes: "list[list[int]]", own: str
+    ) -> "list[tuple[int, int, Found]]":
+        """(protocol, port, what forbids it), 0 for both where one thing forbids all of them.
+
+        First without a source address, as the kernel asks who has none yet; then with this node's
+        `own`: answers have it from the beginning, and so have connections once they are routed.
+        """
+        target, here = packed(self._family, address), packed(self._family, own)
         found = {}
         for protocol, port in probes:
             # Never without a protocol: the kernel then takes it for UDP.
-            code = self._errno(target, protocol, port)
-            able = self._by_rules(code, target, protocol, port) + self._by_routes(code, target)
+            able: list[Found] = []
+            for source in (b"", here):
+                code = self._errno(target, protocol, port, source)
+                if code:
+                    able = self._by_rules(code, target, protocol, port, source)
+                    able += self._by_routes(code, target)
+                    break
             found[protocol, port] = able[0] if len(able) == 1 else None
         same = set(found.values())
         if len(same) == 1 and None not in same:
             return [(0, 0, same.pop())]  # type: ignore[list-item]
         return [(*probe, one) for probe, one in found.items() if one is not None]
 
-    def back(self, address: str, own: str) -> str:
-        """What becomes of a packet from there that comes in by the device of `own`."""
+    def back(self, address: str, own: str, protocol: int) -> str:
+        """What becomes of a packet from there that comes in by the device of `own`; with a
+        protocol, of one of that.
+        """
         device = self._here.get(packed(self._family, own), 0)
         try:
-            return way_in(self._netlink, address, own, socket.if_indextoname(device))[1]
+            name = socket.if_indextoname(device)
+            return way_in(self._netlink, address, own, name, protocol)[1]
         except OSError:
             return ""
 
-    def _errno(self, target: bytes, protocol: int, port: int) -> int:
+    def _errno(self, target: bytes, protocol: int, port: int, source: bytes) -> int:
         try:
-            self._netlink.route(target, protocol, port)
+            self._netlink.route(target, protocol, port, source)
         except OSError as error:
             return error.errno or 0
         return 0
@@ -178,7 +194,9 @@ class _Tables:
 
     # --- rules
 
-    def _by_rules(self, code: int, target: bytes, protocol: int, port: int) -> "list[Found]":
+    def _by_rules(
+        self, code: int, target: bytes, protocol: int, port: int, source: bytes
+    ) -> "list[Found]":
         """The rules that gave that error, if they did. Those that go by anything but these match
         no lookup without it.
         """
@@ -191,6 +209,8 @@ class _Tables:
             low, high = _ports(fields)
             same = fields.get(_FRA_IP_PROTO, bytes([protocol])) == bytes([protocol])
             same = same and ((low, high) == _ANY_PORT or low <= port <= high)
+            if body[2] and not (source and _holds(fields, _FRA_SRC, body[2], source)):
+                continue
             if same and _holds(fields, _FRA_DST, body[1], target):
                 out.append(self._rule(body, fields))
         return out
@@ -198,7 +218,11 @@ class _Tables:
     def _rule(self, body: bytes, fields: "dict[int, bytes]") -> "Found":
         to = " to " + self._prefix(fields[_FRA_DST], body[1]) if body[1] else ""
         shown = " to " + self._shown(fields[_FRA_DST], body[1]) if body[1] else ""
-        selectors = ""
+        from_, only = "all", ""
+        if body[2]:
+            from_ = self._shown(fields[_FRA_SRC], body[2])
+            only = " from " + self._prefix(fields[_FRA_SRC], body[2])
+        selectors = " iif lo" if _FRA_IIF in fields else ""
         if _FRA_IP_PROTO in fields:
             number = fields[_FRA_IP_PROTO][0]
             selectors += " ipproto " + _NUMBERS.get(number, str(number))
@@ -206,14 +230,15 @@ class _Tables:
         if (low, high) != _ANY_PORT:
             selectors += " dport %d" % low if low == high else " dport %d-%d" % (low, high)
         kind, priority = _TYPES[body[7]], _number(fields, _FRA_PRIORITY)
-        words = "%d: from all%s%s %s" % (priority, shown, selectors, kind)
-        return words, "%s rule del pref %d%s%s %s" % (self._ip, priority, to, selectors, kind)
+        words = "%d: from %s%s%s %s" % (priority, from_, shown, selectors, kind)
+        command = self._ip, priority, only, to, selectors, kind
+        return words, "%s rule del pref %d%s%s%s %s" % command
 
 
 def _understood(body: bytes, fields: "dict[int, bytes]") -> bool:
-    """Whether the rule goes by nothing but a destination, a protocol and a port."""
+    """Whether the rule goes by nothing but the addresses, a protocol and a port."""
     flags = struct.unpack_from("=I", body, 8)[0]
-    usual = not body[2] and not body[3] and not flags & _INVERT
+    usual = not body[3] and not flags & _INVERT and fields.get(_FRA_IIF, _HERE) == _HERE
     return usual and not set(fields) - _UNDERSTOOD and fields.get(_FRA_DPORT_MASK, _WHOLE) == _WHOLE
 
 

@@ -15,7 +15,7 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_DUMP = 1, 0x300
 
 IFA_ADDRESS, IFA_LOCAL = 1, 2
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_VIA = 1, 4, 5, 7, 18
+RTA_DST, RTA_SRC, RTA_IIF, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_VIA = 1, 2, 3, 4, 5, 7, 18
 RTA_IP_PROTO, RTA_DPORT = 27, 29
 NDA_DST, NDA_LLADDR = 1, 2  # linux/neighbour.h
 NETLINK_ROUTE, NETLINK_SOCK_DIAG = 0, 4
@@ -103,17 +103,20 @@ class Netlink:
         return out
 
     def route(
-        self, destination: bytes, protocol: int = 0, port: int = 0
+        self, destination: bytes, protocol: int = 0, port: int = 0, source: bytes = b""
     ) -> "tuple[int, bytes, bytes]":
         """The way to `destination`: device index, next hop, source address; packed addresses.
 
         With `protocol` (TCP, UDP or ICMP) the way of that, and to that port, which an `ip rule` may
-        send elsewhere. Raises OSError with the errno that a socket would get.
+        send elsewhere; with `source` the way of what bears that address already. Raises OSError
+        with the errno that a socket would get.
         """
         family = socket.AF_INET if len(destination) == 4 else socket.AF_INET6
         size = len(destination)
-        header = struct.pack("=BBBBBBBBI", family, size * 8, 0, 0, 0, 0, 0, 0, 0)
+        header = struct.pack("=BBBBBBBBI", family, size * 8, len(source) * 8, 0, 0, 0, 0, 0, 0)
         wanted = _ATTRIBUTE.pack(4 + size, RTA_DST) + destination
+        if source:
+            wanted += _ATTRIBUTE.pack(4 + len(source), RTA_SRC) + source
         if protocol:
             wanted += _ATTRIBUTE.pack(5, RTA_IP_PROTO) + struct.pack("B3x", protocol)
         if port:

@@ -9,6 +9,9 @@ import struct
 
 from preflight.agent.netlink import (
     RTA_DST,
+    RTA_IIF,
+    RTA_IP_PROTO,
+    RTA_SRC,
     RTM_GETADDR,
     RTM_GETROUTE,
     RTM_NEWADDR,
@@ -20,17 +23,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-RTA_SRC, RTA_IIF = 2, 3
 _TYPES = {
     1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast",
     6: "blackhole", 7: "unreachable", 8: "prohibit",
 }  # fmt: skip
 
 
-def way_in(netlink: Netlink, source: str, destination: str, device: str) -> "tuple[str, str]":
-    """The question, and what becomes of a packet that comes in by `device`; see `ask`."""
+def way_in(
+    netlink: Netlink, source: str, destination: str, device: str, protocol: int = 0
+) -> "tuple[str, str]":
+    """The question, and what becomes of a packet that comes in by `device`; see `ask`.
+
+    With `protocol`, an IP header's number, what becomes of one of that.
+    """
     question = "ip route get %s from %s iif %s" % (destination, source, device)
-    return question, _answer(netlink, source, destination, device)
+    return question, _answer(netlink, source, destination, device, protocol)
 
 
 def way_out(netlink: Netlink, source: str, destination: str) -> "tuple[str, str]":
@@ -66,7 +73,7 @@ def ask(pairs: "Iterable[tuple[str, str]]", devices: "Iterable[str]") -> "dict[s
     return out
 
 
-def _answer(netlink: Netlink, source: str, destination: str, device: str) -> str:
+def _answer(netlink: Netlink, source: str, destination: str, device: str, protocol: int = 0) -> str:
     domain = socket.AF_INET6 if ":" in destination else socket.AF_INET
     try:
         to, from_ = socket.inet_pton(domain, destination), socket.inet_pton(domain, source)
@@ -76,6 +83,8 @@ def _answer(netlink: Netlink, source: str, destination: str, device: str) -> str
         wanted += struct.pack("=HH", 4 + len(to), RTA_SRC) + from_
         if device:
             wanted += struct.pack("=HHI", 8, RTA_IIF, socket.if_nametoindex(device))
+        if protocol:
+            wanted += struct.pack("=HHB3x", 5, RTA_IP_PROTO, protocol)
     except OSError:
         return ""  # no such device any more
     try:

@@ -16,6 +16,7 @@ from preflight.core.findings.mend import Mending, expires_by_source, marks_itsel
 from preflight.core.findings.model import Block, Cause, Finding
 from preflight.core.findings.overlay import ours, with_overlay
 from preflight.core.findings.overlay_words import Context
+from preflight.core.findings.reverse import by_routes
 from preflight.core.findings.served import ITS_ANSWER_TOLD, WITH_HELLO, answers, told
 from preflight.core.findings.shapes import Shapes, union
 from preflight.core.findings.split import split
@@ -68,23 +69,25 @@ def findings(
     own = [part.group for part in parts]
     instead = [_instead(matrix, part, astray or {}) for part in own]
     least = _narrowest(parts, mtus or {})
-    found = [
-        _finding(
-            matrix,
-            shapes,
-            [parts[i] for i in positions],
-            astray or {},
-            mtus or {},
-            least,
-            agentless,
-        )
+    together = [
+        [parts[i] for i in positions]
         for positions in causes(
             shapes, own, told, [Origin(position, part.cause) for position, part in pieces], instead
         )
     ]
-    found = with_overlay(matrix, shapes, [*proven, *found], context or Context())
+    made = [
+        (_finding(matrix, shapes, same, astray or {}, mtus or {}, least, agentless), _hits(same))
+        for same in together
+    ]
+    found = by_routes(matrix, shapes, proven, made)
+    found = with_overlay(matrix, shapes, found, context or Context())
     found.sort(key=_importance)
     return [f._replace(identifier=f"F{n}") for n, f in enumerate(found, 1)]
+
+
+def _hits(parts: Sequence[Part]) -> list[RuleHit]:
+    """The rules that are surely to blame."""
+    return list(rules([look.diagnosis for part in parts for look in part.looks]))
 
 
 def _parts(matrix: Matrix, shapes: Shapes, group: Group, looks: Sequence[Looked]) -> Iterator[Part]:

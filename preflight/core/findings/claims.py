@@ -65,35 +65,28 @@ class Claims:
         own = self.groups(cells)
         if not own:
             return
-        tests = tuple(
-            sorted({test for g in own for test in g.tests}, key=lambda t: (t.family, t.probe))
-        )
-        rows = union(self._shapes.rows(group) for group in own)
         first = own[0].sample
-        self.found.append(
-            Finding(
-                identifier="",
-                cause=told.cause,
-                severity=min((g.severity for g in own), key=list(Severity).index),
-                title=told.title,
-                kinds=tuple(dict.fromkeys(g.kind for g in own)),
-                tests=tests,
-                blocks=tuple(
-                    Block(g.sources, g.destinations, g.both_ways, g.where, g.tests) for g in own
-                ),
-                where=self._shapes.where(own),
-                pairs=sum(row.bit_count() for row in rows.values()),
-                cells=sum(g.cells for g in own),
-                nodes=tuple(sorted(set(told.nodes))),
-                evidence=tuple(dict.fromkeys((*told.evidence, *evidence(self.matrix, own, ())))),
-                diagnosis=None,
-                sample=(first.source, first.destination),
-                changes=tuple(told.changes),
-                requests=(),
-                advice=told.advice,
-                unknown=(),
-            )
+        found = Finding(
+            identifier="",
+            cause=told.cause,
+            severity=own[0].severity,
+            title=told.title,
+            kinds=(),
+            tests=(),
+            blocks=(),
+            where="",
+            pairs=0,
+            cells=0,
+            nodes=tuple(sorted(set(told.nodes))),
+            evidence=tuple(dict.fromkeys((*told.evidence, *evidence(self.matrix, own, ())))),
+            diagnosis=None,
+            sample=(first.source, first.destination),
+            changes=tuple(told.changes),
+            requests=(),
+            advice=told.advice,
+            unknown=(),
         )
+        self.found.append(extent(self._shapes, own, found))
 
     def groups(self, cells: Iterable[Cells]) -> list[Group]:
         """The cells as groups."""
@@ -108,6 +101,22 @@ class Claims:
     def rest(self) -> list[Group]:
         """What nobody has claimed."""
         return groups(self.matrix, lambda test, source: ~self._taken.get(test, {}).get(source, 0))
+
+
+def extent(shapes: Shapes, own: Sequence[Group], finding: Finding) -> Finding:
+    """The finding about just these cells."""
+    rows = union(shapes.rows(group) for group in own)
+    return finding._replace(
+        severity=min((g.severity for g in own), key=list(Severity).index),
+        kinds=tuple(dict.fromkeys(g.kind for g in own)),
+        tests=tuple(
+            sorted({test for g in own for test in g.tests}, key=lambda t: (t.family, t.probe))
+        ),
+        blocks=tuple(Block(g.sources, g.destinations, g.both_ways, g.where, g.tests) for g in own),
+        where=shapes.where(own),
+        pairs=sum(row.bit_count() for row in rows.values()),
+        cells=sum(g.cells for g in own),
+    )
 
 
 def bad(outcome: Outcome) -> bool:

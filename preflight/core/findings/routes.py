@@ -49,9 +49,9 @@ def _claims(claims: Claims, own: _Own) -> Iterator[Claim]:
     tests = _tests(claims, way)
     there = {own.node: 1 << way.peer}
     yield Claim(there, unsent, tests)
-    if not way.protocol:
+    if " dport " not in way.words:  # an answer goes to any port
         drops = way.back not in _TAKEN_IN
-        yield Claim(transposed(there), lambda outcome: _dies_there(outcome, drops=drops))
+        yield Claim(transposed(there), lambda outcome: _dies_there(outcome, drops=drops), tests)
 
 
 def _dies_there(outcome: Outcome, *, drops: bool) -> bool:
@@ -85,12 +85,13 @@ def _tell(claims: Claims, words: str, own: list[_Own], cells: list[Cells]) -> No
     kind = next((k for k in _DROPS if k in words.split(" ")), "")
     family = " -6" if first.family is Family.IPV6 else ""
     tests = sorted({test for part in cells for test in part})
-    what = traffics(tests, claims.matrix.probes) if first.protocol and tests else "what it sends"
+    some = tests and (first.protocol or (is_rule and " from all" not in words))
+    what = traffics(tests, claims.matrix.probes) if some else "what it sends"
     thing = "routing rule" if is_rule else "route"
     each = "its" if len({one.node for one in own}) == 1 else "their"
     title = (
         f"{who}: {each} own {thing} `{words}` {_DROPS.get(kind, 'forbids')} "
-        f"{what if each == 'its' or first.protocol else 'what they send'} to {peers}"
+        f"{what if each == 'its' or some else 'what they send'} to {peers}"
     )
     shown = [
         f"`ip{family} {'rule' if is_rule else 'route show table all'}` on {who} shows `{words}`"
