@@ -75,6 +75,7 @@ Its report has `trials`, in the same order (bit i of a mask is shot i):
                      one of its shots, seen by the tap or by a socket
     route            [next hop to the other end, its device's MTU], the former empty where there is
                      no route, and the other end itself on a link
+    device           the one that leads there, by name; empty likewise
     picked           the source address that routes pick for it, empty where not known
     neighbour_failed that next hop does not answer ARP or neighbour discovery, and what should have
                      left, shots or answers to them, has not

@@ -37,7 +37,7 @@ from preflight.agent.deep.shotfilter import ShotFilters
 from preflight.agent.packets import ICMPV6, checksum
 from preflight.agent.route import Route
 from preflight.core.diagnosis.conclude import conclude
-from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.diagnosis.conclusions import Diagnosis, NextHop
 from preflight.core.diagnosis.trial import (
     ASKED,
     SEEKS,
@@ -823,6 +823,21 @@ def test_a_silent_next_hop_names_nobody() -> None:
     assert one.advice.startswith("n3: ")
     (one,) = told(alone, looked(1, 3, family=BOTH[0]))
     assert one.cause is Cause.NODE_FIREWALL
+
+
+def test_a_silent_next_hop_is_named_with_its_device() -> None:
+    faults = [Fault(NO_NEIGHBOUR, "n3", "*"), Fault(NO_NEIGHBOUR, "n2", "n4")]
+    matrix = sample(4, 1, [replace(f, family=BOTH[0]) for f in faults], families=BOTH).matrix
+    far = NextHop(2, "10.9.9.9", "bond0.7")
+    near = NextHop(1, matrix.nodes[3].address, "")
+    first, second = told(
+        matrix,
+        looked(3, 1, next_hop=far, family=BOTH[0]),
+        looked(2, 4, next_hop=near, family=BOTH[0]),
+    )
+    assert first.title == "n3 → all: the next hop 10.9.9.9 on bond0.7 does not answer ARP"
+    assert "`ip neigh show 10.9.9.9 dev bond0.7`" in first.advice
+    assert second.title == f"n2 → n4: the next hop {near.address} (n4) does not answer ARP"
 
 
 # --- the change -----------------------------------------------------------------------------------

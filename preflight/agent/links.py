@@ -27,7 +27,7 @@ from preflight.agent.netlink import (
     Netlink,
     attributes,
 )
-from preflight.agent.trails import name_of
+from preflight.agent.route import name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

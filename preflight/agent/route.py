@@ -117,3 +117,11 @@ class Routes:
         """Give the sockets back."""
         self._netlink.close()
         self._control.close()
+
+
+def name_of(device: int) -> str:
+    """A device's name by its number; empty where it has gone."""
+    try:
+        return socket.if_indextoname(device)
+    except OSError:  # it has just gone
+        return ""

@@ -3,7 +3,6 @@
 A lookup that asks for the table's own entry (RTM_F_FIB_MATCH, Linux 4.13) names it.
 """
 
-import _socket as socket
 import os
 import struct
 
@@ -20,6 +19,7 @@ from preflight.agent.netlink import (
     Netlink,
     attributes,
 )
+from preflight.agent.route import name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,14 +146,6 @@ def _beside(routes: "Routes", family: int, addresses: "list[str]", address: str,
             )
             out |= same << peer
     return out
-
-
-def name_of(device: int) -> str:
-    """A device's name by its number; empty where it has gone."""
-    try:
-        return socket.if_indextoname(device)
-    except OSError:  # it has just gone
-        return ""
 
 
 def _number(fields: "dict[int, bytes]", key: int) -> int:

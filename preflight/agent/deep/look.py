@@ -19,7 +19,7 @@ from preflight.agent.host import addresses
 from preflight.agent.inet import packed, text
 from preflight.agent.packets import ICMP, ICMPV6, TCP
 from preflight.agent.policed import Policed
-from preflight.agent.route import Routes
+from preflight.agent.route import Routes, name_of
 from preflight.agent.sockets import SO_TIMESTAMPNS, RawSocket, stamp_of
 from preflight.agent.taps import Devices, PacketSocket, failed_neighbours, neighbours
 from preflight.agent.watch import MAX_READ
@@ -329,6 +329,7 @@ class Deep:
         watched = self._tap is not None and (trial.role == SOURCE or trial.two_way)
         return {
             "route": [text(way.gateway) if way.device else "", way.mtu],
+            "device": name_of(way.device) if way.device else "",
             "picked": text(way.source) if way.source else "",
             "neighbour_failed": watched
             and bool(stuck)

@@ -15,7 +15,7 @@ from preflight.core.diagnosis.conclusions import (
     Size,
 )
 from preflight.core.diagnosis.content import content
-from preflight.core.diagnosis.discovery import ended, mute, stuck_back, unfound
+from preflight.core.diagnosis.discovery import ended, mute, silent_hop, stuck_back, unfound
 from preflight.core.diagnosis.expiry import expired
 from preflight.core.diagnosis.flows import flows
 from preflight.core.diagnosis.hops import path, path_back
@@ -85,6 +85,7 @@ def conclude(
         readdressed=elsewhere,
         leaves_as=leaves_as(observed),
         expired=expired(observed) if _on_the_way(observed, kind) else None,
+        next_hop=silent_hop(observed, kind),
         shared_port=shared_port(observed) if probe.one_way else 0,
     )
 

@@ -169,6 +169,14 @@ class Expired(NamedTuple):
     answered: int  # shots
 
 
+class NextHop(NamedTuple):
+    """Who is asked for by ARP or neighbour discovery, and does not answer."""
+
+    node: int  # who asks
+    address: str
+    device: str  # by which; empty where not known
+
+
 class LeavesAs(NamedTuple):
     """What shots bear as their source address when they leave: not that of the inventory."""
 
@@ -199,4 +207,5 @@ class Diagnosis(NamedTuple):
     readdressed: str = ""  # where shots left for, when that is not where they were sent to
     leaves_as: LeavesAs | None = None
     expired: Expired | None = None
+    next_hop: NextHop | None = None  # that is silent, so that nothing leaves
     shared_port: int = 0  # the source port that the path gives all flows, of which one gets through

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from preflight.core.diagnosis.conclusions import NextHop
 from preflight.core.diagnosis.trial import ASKED, SEEKS, SOUGHT, Observed, RuleHit
 from preflight.core.groups import Kind
 from preflight.core.model import Cause, Family, Leg, Place, Verdict
@@ -54,6 +55,18 @@ def stuck_back(observed: Observed, kind: Kind) -> bool:
     if (kind.leg, kind.place, kind.cause) != (Leg.REPLY, Place.DESTINATION, Cause.DROPPED):
         return False
     return observed.neighbour_failed_back and observed.seen.get("answered") == 0
+
+
+def silent_hop(observed: Observed, kind: Kind) -> NextHop | None:
+    """Whom the source, or the destination for its answers, asks for in vain."""
+    trial, place = observed.trial, None
+    if stuck_back(observed, kind):
+        place, node, address = Place.DESTINATION, trial.destination, observed.gateway_back
+    elif kind.cause is Cause.NO_NEIGHBOUR and observed.neighbour_failed:
+        place, node, address = Place.SOURCE, trial.source, observed.gateway
+    if place is None or not address:
+        return None
+    return NextHop(node, address, observed.devices.get(str(place), ""))
 
 
 def unfound(observed: Observed, kind: Kind, *, on_link: bool | None) -> Iterator[RuleHit]:

@@ -174,6 +174,7 @@ class Observed:
     mute: set[int] = field(default_factory=set)  # nodes that sent no answer to who asked for them
     gateway: str = ""  # the source's next hop, the destination itself on a link; empty: not known
     gateway_back: str = ""  # the destination's
+    devices: dict[str, str] = field(default_factory=dict)  # by end: the one that leads to its hop
     mtu: int = 0  # of the source's device towards it
     picked: str = ""  # the source address that its routes pick for it; empty: not known
     ends: dict[str, End] = field(default_factory=dict)  # source, destination: who reported
@@ -201,6 +202,7 @@ def observe(
             roles = {seen.trial.source: "source", seen.trial.destination: "destination"}
             role = roles[node]
             seen.ends[role] = end
+            seen.devices[role] = _text(part.get("device", ""))
             _sights(seen, part, role)
             if role == "source":
                 _at_source(seen, part)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from preflight.core.diagnosis.conclusions import Diagnosis, Lengths, Size
+from preflight.core.diagnosis.conclusions import Diagnosis, Lengths, NextHop, Size
 from preflight.core.diagnosis.kernel import KernelReason
 from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.facts.mtu import OVERHEAD
 from preflight.core.findings.model import Change
 from preflight.core.findings.remedy import Remedy
 from preflight.core.findings.size_words import LEAST_MTU
-from preflight.core.model import Family
-from preflight.core.terms import listed
+from preflight.core.model import Family, Node
+from preflight.core.terms import listed, plural
 
 # helmValues replace, and do not extend, what EKS Anywhere gives Cilium: a lone MTU there would
 # leave Cilium at its default, VXLAN (eks-anywhere, pkg/networking/cilium/templater.go).
@@ -144,14 +144,35 @@ def for_route(who: str, address: str) -> Remedy:
     return Remedy(advice=(told,))
 
 
-def for_neighbour(who: str) -> Remedy:
-    """For sources whose next hop is silent."""
-    told = (
-        f"{who}: the next hop does not answer ARP or neighbour discovery. `ip neigh` shows which "
-        "(FAILED, INCOMPLETE): see whether its address is right, whether both are in one VLAN and "
-        "subnet, and whether a firewall drops ARP, or ICMPv6 types 135 and 136."
-    )
-    return Remedy(advice=(told,))
+def for_neighbour(who: str, hops: Sequence[NextHop] = (), nodes: Sequence[Node] = ()) -> Remedy:
+    """For sources whose next hop is silent; `hops` are those that are known, of `nodes`."""
+    if not hops:
+        told = (
+            f"{who}: the next hop does not answer ARP or neighbour discovery. `ip neigh` shows "
+            "which (FAILED, INCOMPLETE): see whether its address is right, whether both are in one "
+            "VLAN and subnet, and whether a firewall drops ARP, or ICMPv6 types 135 and 136."
+        )
+        return Remedy(advice=(told,))
+    return Remedy(advice=tuple(_for_hops(nodes, list(dict.fromkeys(hops)))))
+
+
+def _for_hops(nodes: Sequence[Node], hops: Sequence[NextHop]) -> Iterator[str]:
+    for family in Family:
+        own = [hop for hop in hops if (":" in hop.address) is (family is Family.IPV6)]
+        if not own:
+            continue
+        ip, drops = "ip", "ARP"
+        if family is Family.IPV6:
+            ip, drops = "ip -6", "ICMPv6 types 135 and 136"
+        first = own[0]
+        device = f" dev {first.device}" if first.device else ""
+        more = f", and {plural(len(own) - 1, 'next hop')} more likewise" if len(own) > 1 else ""
+        yield (
+            f"{nodes[first.node].name}: `{ip} neigh show {first.address}{device}` shows FAILED or "
+            f"INCOMPLETE{more}. See whether {first.address} is up and the right address, whether "
+            "both are in one VLAN and subnet on that device, and whether a firewall on either "
+            f"drops {drops}."
+        )
 
 
 def for_mute(who: str) -> Remedy:

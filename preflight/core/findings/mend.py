@@ -9,6 +9,7 @@ from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.hops import loop
 from preflight.core.findings import advice
 from preflight.core.findings.change import Facts, changes
+from preflight.core.findings.hop_words import silent_hops
 from preflight.core.findings.model import Block, Cause, Change, Request
 from preflight.core.findings.remedy import Remedy
 from preflight.core.findings.requests import requests
@@ -102,7 +103,7 @@ def mend(
             return _of(advice.for_mute(naming.name(sum(1 << n for n in mute))))
         if group.kind.leg is Leg.REPLY:
             who = naming.name(sum(1 << n for n in set(group.destinations)))
-        return _of(advice.for_neighbour(who))
+        return _of(advice.for_neighbour(who, silent_hops(diagnoses), matrix.nodes))
     own = _own_rules(naming, cause, group, diagnoses)
     if own and cause is not Cause.NETWORK:
         return Mending(advice=own)

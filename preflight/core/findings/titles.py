@@ -16,6 +16,7 @@ from preflight.core.diagnosis.conclusions import (
 from preflight.core.diagnosis.hops import loop
 from preflight.core.diagnosis.trial import SOURCE, Rule, RuleHit
 from preflight.core.findings import size_words
+from preflight.core.findings.hop_words import silent
 from preflight.core.findings.model import Cause
 from preflight.core.findings.owners import owner
 from preflight.core.findings.rejecters import rejecter
@@ -238,8 +239,7 @@ def _neighbour(subject: Subject) -> str:
         what = "ARP" if families == {Family.IPV4} else "IPv6 neighbour discovery"
         return f"{subject.guilty} itself does not answer {what} for its own address"
     answers = subject.group.kind.leg is Leg.REPLY
-    who = "the destination's next hop for answers" if answers else "the next hop"
-    return f"{subject.where}: {who} does not answer ARP or neighbour discovery"
+    return f"{subject.where}: {silent(subject.diagnoses, subject.owners, answers=answers)}"
 
 
 def _size(subject: Subject) -> str:
