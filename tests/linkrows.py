@@ -218,6 +218,38 @@ NEIGHBOURS = (
     ),
 )
 
+DELIVERY = (
+    Row(
+        "a router with wrong entries for one node, of both families",
+        (
+            _entry("fw", "$n3", "rack-b"),
+            _entry("fw", "$n3_6", "rack-b", "ip -6"),
+            # It has answers of the router's for as long as it knows the router.
+            Fault("n3", "ip neigh flush dev eth0"),
+        ),
+        (
+            Find(
+                Cause.NETWORK,
+                "rack=a ↔ n3",
+                22,
+                (
+                    "nothing that is sent to n3 gets there, after $gw_a (hop 1)",
+                    "what is sent to n4, beside it, does",
+                    "`ip neigh get $n3 dev DEVICE`",
+                    "A rule is needed only if both are right",
+                ),
+                asks=8,
+            ),
+        ),
+        family=None,
+    ),
+    Row(
+        "a rule for one node alone, that drops what it sends, too, is the network's",
+        (Fault("fw", fw("forward", "ip saddr $n3 drop", "ip daddr $n3 drop")),),
+        (Find(Cause.NETWORK, "n3 ↔ rack=a", 12, ("the network drops",), asks=6),),
+    ),
+)
+
 ROUTES = (
     Row(
         "three nodes with routes that forbid, each another one",

@@ -167,6 +167,7 @@ DIAGNOSES = st.from_type(Diagnosis).flatmap(
             hits=tuple(h._replace(node=n) for h, n in zip(d.hits, nodes, strict=True)),
             kernel_node=node,
             mute_node=mute,
+            next_hop=d.next_hop and d.next_hop._replace(node=own),
         ),
         st.lists(NODES, min_size=len(d.hits), max_size=len(d.hits)),
         st.none() | NODES,

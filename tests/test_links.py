@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from faultbench import Fault, Find, Row, assert_found, examine, filled, injected, mend
-from linkrows import ADDRESSES, FORGET, LOST, NEIGHBOURS, REVERSE, ROUTES, TRAILS
+from linkrows import ADDRESSES, DELIVERY, FORGET, LOST, NEIGHBOURS, REVERSE, ROUTES, TRAILS
 from netns import NetnsConnector
 from scenarios import Silent
 from test_agent_kit import ship
@@ -20,7 +20,7 @@ from preflight.runs.trace import Tracing
 pytestmark = pytest.mark.lab
 
 
-ROWS = ADDRESSES + NEIGHBOURS + ROUTES + REVERSE + TRAILS
+ROWS = ADDRESSES + NEIGHBOURS + DELIVERY + ROUTES + REVERSE + TRAILS
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -418,6 +418,16 @@ def test_whose_route_is_innocent(why: str) -> None:
     assert proof(matrix(bad), own).findings == []
 
 
+def test_a_gateway_that_serves_another_node_is_no_wrong_one() -> None:
+    way = trail(gateway="10.9.9.1", beside=0b0100)
+    serves = Gateway(V4, "10.9.9.1", "eth0", MACS[3], False, 0b0100)
+    own = answers(n1=NOTHING._replace(trails=(way,)))
+    assert proof(matrix(SILENT), own).findings
+    own[1] = own[1]._replace(gateways=(serves,))
+    assert not proof(matrix(SILENT), own).findings
+    assert proof(matrix({**SILENT, **dead(1, 2), (2, 1): LOST}), own).findings
+
+
 def test_a_local_route_is_an_address_of_its_own() -> None:
     way = trail(0, kind="local", gateway="", device="lo", own=False)
     told = proof(matrix(BETWEEN), answers(n3=NOTHING._replace(trails=(way,))))

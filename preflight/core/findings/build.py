@@ -11,7 +11,9 @@ from preflight.core.findings.absent import absent
 from preflight.core.findings.atoms import Looked, Part, at, blamed
 from preflight.core.findings.blame import blame, rules
 from preflight.core.findings.causes import Origin, causes
+from preflight.core.findings.delivery import undelivered
 from preflight.core.findings.evidence import evidence, sized
+from preflight.core.findings.made import Made
 from preflight.core.findings.mend import Mending, expires_by_source, marks_itself, mend
 from preflight.core.findings.model import Block, Cause, Finding
 from preflight.core.findings.overlay import ours, with_overlay
@@ -76,18 +78,16 @@ def findings(
         )
     ]
     made = [
-        (_finding(matrix, shapes, same, astray or {}, mtus or {}, least, agentless), _hits(same))
+        Made(
+            _finding(matrix, shapes, same, astray or {}, mtus or {}, least, agentless),
+            [look.diagnosis for part in same for look in part.looks],
+        )
         for same in together
     ]
-    found = by_routes(matrix, shapes, proven, made)
+    found = by_routes(matrix, shapes, proven, undelivered(matrix, shapes, made))
     found = with_overlay(matrix, shapes, found, context or Context())
     found.sort(key=_importance)
     return [f._replace(identifier=f"F{n}") for n, f in enumerate(found, 1)]
-
-
-def _hits(parts: Sequence[Part]) -> list[RuleHit]:
-    """The rules that are surely to blame."""
-    return list(rules([look.diagnosis for part in parts for look in part.looks]))
 
 
 def _parts(matrix: Matrix, shapes: Shapes, group: Group, looks: Sequence[Looked]) -> Iterator[Part]:

@@ -11,6 +11,7 @@ from preflight.core.findings.shapes import Shapes, union
 from preflight.core.groups import FamilyProbe, Group, groups
 from preflight.core.matrix import Matrix
 from preflight.core.model import Family, Outcome, Severity, Verdict
+from preflight.core.naming import members
 from preflight.core.ways import Rows, Wanted, Ways
 
 Cells = dict[FamilyProbe, Rows]
@@ -117,6 +118,21 @@ def extent(shapes: Shapes, own: Sequence[Group], finding: Finding) -> Finding:
         pairs=sum(row.bit_count() for row in rows.values()),
         cells=sum(g.cells for g in own),
     )
+
+
+def cells_of(shapes: Shapes, finding: Finding) -> Cells:
+    """All cells of a finding."""
+    out: Cells = {}
+    for block in finding.blocks:
+        sides = [sum(1 << n for n in side) for side in (block.sources, block.destinations)]
+        for test in block.tests or finding.tests:
+            planned = shapes.planned(test)
+            rows = out.setdefault(test, {})
+            for here, there in (sides, sides[::-1])[: 1 + block.both_ways]:
+                for source in members(here):
+                    if row := planned[source] & there:
+                        rows[source] = rows.get(source, 0) | row
+    return out
 
 
 def bad(outcome: Outcome) -> bool:

@@ -11,7 +11,9 @@ import re
 from collections.abc import Sequence
 
 from preflight.core.diagnosis.trial import RuleHit
-from preflight.core.findings.claims import Cells, extent
+from preflight.core.findings.blame import rules
+from preflight.core.findings.claims import Cells, cells_of, extent
+from preflight.core.findings.made import Made
 from preflight.core.findings.model import Cause, Finding
 from preflight.core.findings.shapes import Rows, Shapes, union
 from preflight.core.groups import groups
@@ -28,13 +30,14 @@ def by_routes(
     matrix: Matrix,
     shapes: Shapes,
     proven: Sequence[Finding],
-    found: Sequence[tuple[Finding, Sequence[RuleHit]]],
+    found: Sequence[Made],
 ) -> list[Finding]:
     """All findings, those about such rules as parts of those that `proven` tells of routes."""
     routes = {i: _ways(shapes, f) for i, f in enumerate(proven) if f.cause in _ROUTES}
     out = list(proven)
     rest: list[Finding] = []
-    for finding, hits in found:
+    for finding, diagnoses in found:
+        hits = list(rules(diagnoses))
         owners = _owners(shapes, finding, hits, proven, routes)
         for i, cells in owners.items():
             out[i] = _with(matrix, shapes, out[i], finding, cells, len(hits))
@@ -60,7 +63,7 @@ def _owners(
         return {}
     nodes = {hit.node for hit in hits}
     out: dict[int, Cells] = {}
-    for test, rows in _cells(shapes, finding).items():
+    for test, rows in cells_of(shapes, finding).items():
         for source, row in rows.items():
             left = row
             for i, ways in routes.items():
@@ -80,10 +83,10 @@ def _owners(
 
 
 def _with(
-    matrix: Matrix, shapes: Shapes, route: Finding, rule: Finding, cells: Cells, rules: int
+    matrix: Matrix, shapes: Shapes, route: Finding, rule: Finding, cells: Cells, named: int
 ) -> Finding:
-    """`rules` is how many sentences of the other's evidence name them."""
-    own = _cells(shapes, route)
+    """`named` is how many sentences of the other's evidence name them."""
+    own = cells_of(shapes, route)
     every = {test: union([own.get(test, {}), cells.get(test, {})]) for test in {*own, *cells}}
     parts = groups(matrix, lambda test, source: every.get(test, {}).get(source, 0))
     who = listed(matrix.nodes[n].name for n in route.nodes)
@@ -91,7 +94,7 @@ def _with(
         f"such a rule lets in only what {who} would answer by the same device: it does its "
         "duty, and needs no change"
     )
-    told = (*rule.evidence[:rules], duty, *rule.evidence[rules:])
+    told = (*rule.evidence[:named], duty, *rule.evidence[named:])
     return extent(shapes, parts, route)._replace(
         evidence=tuple(dict.fromkeys((*route.evidence, *told)))
     )
@@ -100,20 +103,6 @@ def _with(
 def _ways(shapes: Shapes, finding: Finding) -> dict[Family, Rows]:
     """Its pairs, by family."""
     out: dict[Family, Rows] = {}
-    for test, rows in _cells(shapes, finding).items():
+    for test, rows in cells_of(shapes, finding).items():
         out[test.family] = union([out.get(test.family, {}), rows])
-    return out
-
-
-def _cells(shapes: Shapes, finding: Finding) -> Cells:
-    out: Cells = {}
-    for block in finding.blocks:
-        sides = [sum(1 << n for n in side) for side in (block.sources, block.destinations)]
-        for test in block.tests or finding.tests:
-            planned = shapes.planned(test)
-            rows = out.setdefault(test, {})
-            for here, there in (sides, sides[::-1])[: 1 + block.both_ways]:
-                for source in range(len(planned)):
-                    if here >> source & 1 and planned[source] & there:
-                        rows[source] = rows.get(source, 0) | planned[source] & there
     return out

@@ -371,10 +371,10 @@ def _network(subject: Subject) -> str:
         return f"{text}, refused {listed(dict.fromkeys(map(str, by)))}"
     if kind.cause is CellCause.REJECTED:
         text += ", with an RST in the destination's name"
-    return text + _hops([d.path for d in subject.diagnoses if d.path])
+    return text + hops([d.path for d in subject.diagnoses if d.path])
 
 
-def _hops(paths: Sequence[Path]) -> str:
+def hops(paths: Sequence[Path]) -> str:
     """`, after 198.18.1.1 (hop 1)`, with the routers of either direction where both are known."""
     ends = [path for path in paths if path.routers and path.silent is not None]
     ends = [path for path in ends if not path.back] or ends

@@ -5,7 +5,8 @@ Rules of this file:
    frames for the peer left and none arrived. One that forwards may be meant to.
 2. A device that has not the node's own address, or a gateway, is wrong where nobody there answers
    ARP or neighbour discovery, nothing that the node sends by it arrives, and the node reaches
-   others by another way: else the node, the link or the router may be what is broken.
+   others by another way: else the node, the link or the router may be what is broken. Nor where
+   other nodes get through by that gateway.
 3. A `local` route for a peer's address keeps what is sent there, as an address of its own would.
 """
 
@@ -70,9 +71,24 @@ def _why(claims: Claims, tables: Mapping[int, Tables], own: _Own) -> str:
     there = tables.get(hop) if hop not in (None, node, way.peer) else None
     if there and way.family not in there.forwards and ways.dead(node) >> way.peer & 1:
         return _NODE
+    if way.own and _serves_others(claims, tables, own):
+        return ""
     came = ways.came.get(node, 0)
     elsewhere = bool(way.gateway) if way.own else bool(way.device)
     return _SILENT if elsewhere and not came & way.beside and came & ~way.beside else ""
+
+
+def _serves_others(claims: Claims, tables: Mapping[int, Tables], own: _Own) -> bool:
+    """Whether other nodes get through by the same gateway: it is there, and the route is right."""
+    node, way = own
+    ways = claims.ways[way.family]
+    return any(
+        (gateway.family, gateway.address) == (way.family, way.gateway)
+        and other != node
+        and ways.came.get(other, 0) & gateway.peers
+        for other, told in tables.items()
+        for gateway in told.gateways
+    )
 
 
 def _owner(claims: Claims, way: Trail) -> int | None:
