@@ -205,11 +205,15 @@ def test_a_rule_speaks_of_the_probes_it_is_about() -> None:
     assert ports("drop") == ["dport 4240", "dport 6081", "type echo-request"]
 
 
-def test_translated_sources_are_allowed_as_they_arrive() -> None:
-    seen = (Rewrite(RewrittenField.SOURCE, "10.0.1.11", "192.0.2.7"),)
-    (command,) = commands(remedy(rule(), rewrites=seen))
-    assert "10.0.1.11" not in command
-    assert "192.0.2.7" in command
+def test_translated_sources_are_allowed_as_they_arrive_and_as_they_left() -> None:
+    """The latter are what comes once nobody translates them any more."""
+    seen = (Rewrite(RewrittenField.SOURCE, "10.0.1.11", "192.0.2.7 in 3 of 40 packets"),)
+    done = remedy(rule(), rewrites=seen)
+    (command,) = commands(done)
+    assert "{ 10.0.1.11, 10.0.1.12, 10.0.1.14/31, 192.0.2.7 }" in command
+    (told,) = done.advice
+    assert "(10.0.1.11 arrives as 192.0.2.7 in 3 of 40 packets)" in told
+    assert "that alone mends this" in told
     (command,) = commands(remedy(rule(hook="output"), node=0, blocks=FROM_N1, rewrites=seen))
     assert "192.0.2.7" not in command
 

@@ -137,6 +137,26 @@ TRANSLATIONS = (
         ),
     ),
     Row(
+        "sources that the path translates, for a node that lets the nodes' own addresses pass",
+        (
+            Fault("fw", fw("ip postrouting srcnat",
+                           'iifname "rack-a" oifname "rack-b" masquerade')),
+            Fault("n3", fw("input", "ct state established,related accept",
+                           "ip saddr { $n1, $n2, $n4 } accept", policy="drop")),
+        ),
+        (
+            Find(Cause.RULE, "rack=a → n3", 6,
+                 ("n3 itself drops UDP 6081, TCP 4240 and ICMP echo from rack=a: nftables policy",
+                  "have it leave traffic between nodes as it is", "that alone mends this"),
+                 "n3", "nft inet inputing input", mends=True),
+            Find(Cause.TRANSLATION, "rack=a → n4", 0, ("$gw_b instead of $n1 and $n2",),
+                 severity=LESS),
+        ),
+        after=(
+            "rack=a: tunnel packets are translated on the path, $gw_b instead of $n1 and $n2",
+        ),
+    ),
+    Row(
         "one source port for all flows, and a rule that knows what they have become",
         (
             Fault("fw", fw("ip postrouting srcnat", f"ip saddr $n1 {GENEVE} snat to $n1:5000")),

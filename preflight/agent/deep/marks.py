@@ -44,8 +44,20 @@ def _tcp(trial: "Trial") -> "list[Mark]":
     from_far = ("network", _FROM_AT[trial.family], far)
     there, back = (to_far, from_far) if trial.role == SOURCE else (from_far, to_far)
     ports = sorted({shot.port for shot in trial.shots})
+    ends = [(there, back)]
+    if trial.role != SOURCE and len(ports) <= _MANY_PORTS:
+        # The path may have given it another source address.
+        own = packed(trial.family, trial.own)
+        ends.append(
+            (("network", _TO_AT[trial.family], own), ("network", _FROM_AT[trial.family], own))
+        )
     out: list[Mark] = []
-    for address, port_at, flags in ((there, 2, _SYN), (back, 0, _SYN_ACK), (back, 0, _RST_ACK)):
+    wanted_at = [
+        part
+        for there, back in ends
+        for part in ((there, 2, _SYN), (back, 0, _SYN_ACK), (back, 0, _RST_ACK))
+    ]
+    for address, port_at, flags in wanted_at:
         parts = address, ("transport", _FLAGS_AT, flags)
         if len(ports) > _MANY_PORTS:
             out.append((trial.family, TCP, parts))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from ipaddress import ip_address
 from typing import NamedTuple
 
-from preflight.core.diagnosis.conclusions import Diagnosis, Rewrite, RewrittenField
+from preflight.core.diagnosis.conclusions import Diagnosis, RewrittenField
 from preflight.core.diagnosis.trial import Rule, RuleHit
 from preflight.core.findings import discovery
 from preflight.core.findings.accept import Traffic
@@ -65,24 +66,23 @@ def changes(facts: Facts) -> Remedy:
     may be to blame is told of in words, unless another one of its node is surely to blame.
     """
     found = list(_hits(facts.diagnoses))
-    sure = {hit.node for hit, _ in found if hit.rule.sure}
+    sure = {hit.node for hit in found if hit.rule.sure}
     done: list[Remedy] = []
     peers = _Peers(facts)
-    for hit, diagnosis, rules in _first_of_chain(facts, found):
+    for hit, rules in _first_of_chain(facts, found):
         if hit.rule.sure or hit.node not in sure:
-            done += _remedies(facts, hit, diagnosis, rules, peers)
+            done += _remedies(facts, hit, rules, peers)
     advice = [words for part in done for words in part.advice]
     if sure:
-        advice += _others(facts, [hit for hit, _ in found if hit.rule.sure])
+        hits = [hit for hit in found if hit.rule.sure]
+        advice += [*_translated(facts, hits), *_others(facts, hits)]
     return Remedy(
         tuple(_by_node(change for part in done for change in part.changes)),
         tuple(dict.fromkeys(advice)),
     )
 
 
-def _remedies(
-    facts: Facts, hit: RuleHit, diagnosis: Diagnosis, rules: Sequence[Rule], peers: _Peers
-) -> Iterator[Remedy]:
+def _remedies(facts: Facts, hit: RuleHit, rules: Sequence[Rule], peers: _Peers) -> Iterator[Remedy]:
     """For one leg and rule, or the first of several.
 
     What ends neighbour discovery along with all else ends our probes too, once they come so far.
@@ -94,10 +94,10 @@ def _remedies(
         hidden = _LATER[outgoing(hit.rule)] if discovery.ends_all(hit.rule) else ()
         legs = [hit._replace(leg=leg) for leg in hidden]
     for one in legs:
-        yield mend(node, hit.rule, _packets(facts, one, diagnosis.rewrites, rules, peers))
+        yield mend(node, hit.rule, _packets(facts, one, rules, peers))
 
 
-def _hits(diagnoses: Sequence[Diagnosis]) -> Iterator[tuple[RuleHit, Diagnosis]]:
+def _hits(diagnoses: Sequence[Diagnosis]) -> Iterator[RuleHit]:
     """Each rule of a node once for each leg."""
     seen = set()
     for diagnosis in diagnoses:
@@ -105,26 +105,23 @@ def _hits(diagnoses: Sequence[Diagnosis]) -> Iterator[tuple[RuleHit, Diagnosis]]
             key = (hit.node, hit.leg, hit.rule)
             if key not in seen:
                 seen.add(key)
-                yield hit, diagnosis
+                yield hit
 
 
-def _first_of_chain(
-    facts: Facts, found: Sequence[tuple[RuleHit, Diagnosis]]
-) -> Iterator[tuple[RuleHit, Diagnosis, list[Rule]]]:
+def _first_of_chain(facts: Facts, found: Sequence[RuleHit]) -> Iterator[tuple[RuleHit, list[Rule]]]:
     """The hits, those of rules of one chain as the first of them where their order is known: what
     is accepted before that rule meets none of the others.
     """
-    alike: dict[object, list[tuple[RuleHit, Diagnosis]]] = {}
-    for number, (hit, diagnosis) in enumerate(found):
+    alike: dict[object, list[RuleHit]] = {}
+    for number, hit in enumerate(found):
         rule = hit.rule
         tests = tuple(t for t in facts.tests if concerns(rule, facts.probes[t.probe], hit.leg))
         where = rule.tool, rule.family, rule.table, rule.chain
         ordered = rule.position and not rule.policy and rule.sure and not hit.of_discovery
         key = (hit.node, hit.leg, where, tests) if ordered else number
-        alike.setdefault(key, []).append((hit, diagnosis))
+        alike.setdefault(key, []).append(hit)
     for same in alike.values():
-        hit, diagnosis = min(same, key=lambda entry: entry[0].rule.position)
-        yield hit, diagnosis, [other.rule for other, _ in same]
+        yield min(same, key=lambda hit: hit.rule.position), [other.rule for other in same]
 
 
 class _Peers:
@@ -168,7 +165,6 @@ def _by_node(changes: Iterable[Change]) -> Iterator[Change]:
 def _packets(
     facts: Facts,
     hit: RuleHit,
-    rewrites: Sequence[Rewrite],
     rules: Sequence[Rule],
     known_peers: _Peers,
 ) -> list[Traffic]:
@@ -186,7 +182,8 @@ def _packets(
         if not theirs or own is None or (reply and probe.one_way):
             continue
         if not sends and not reply:
-            theirs = _as_they_arrive(theirs, rewrites) | _as_they_leave(theirs, facts.diagnoses)
+            theirs |= _as_they_arrive(theirs, hit.node, facts.diagnoses)
+            theirs |= _as_they_leave(theirs, facts.diagnoses)
         meant = {a for a in theirs if _is_meant(rules, *((own, a) if sends else (a, own)))}
         theirs = meant or theirs  # or else something has changed them
         far, near = cidrs(theirs, known - theirs).texts, cidrs([own], ()).texts
@@ -205,12 +202,28 @@ def _as_they_leave(addresses: set[str], diagnoses: Sequence[Diagnosis]) -> set[s
     return {one.address for one in sent if one.own in addresses}
 
 
-def _as_they_arrive(addresses: set[str], rewrites: Sequence[Rewrite]) -> set[str]:
-    """Source addresses as the destination's firewall meets them, behind address translation."""
-    for rewrite in rewrites:
-        if rewrite.field is RewrittenField.SOURCE and rewrite.left in addresses:
-            addresses = addresses - {rewrite.left} | {rewrite.arrived}
-    return addresses
+def _as_they_arrive(addresses: set[str], node: int, diagnoses: Sequence[Diagnosis]) -> set[str]:
+    """Source addresses that a node's firewall meets, behind address translation on the path: their
+    own will come once that is ended.
+    """
+    return {
+        arrived
+        for diagnosis in diagnoses
+        if any(hit.node == node for hit in diagnosis.hits)
+        for rewrite in diagnosis.rewrites
+        if rewrite.field is RewrittenField.SOURCE and rewrite.left in addresses
+        for arrived in _addresses(rewrite.arrived)
+    }
+
+
+def _addresses(words: str) -> Iterator[str]:
+    """`10.0.0.1`, or those of `10.0.0.1, 10.0.0.2 in 3 of 40 packets`."""
+    for word in words.replace(",", " ").split():
+        try:
+            ip_address(word)
+        except ValueError:
+            continue
+        yield word
 
 
 def _sends(facts: Facts, hit: RuleHit) -> bool:
@@ -244,6 +257,27 @@ def _peers(facts: Facts, node: int, test: FamilyProbe, *, as_source: bool) -> se
         ends = ((node, p) if as_source else (p, node) for p in range(len(facts.nodes)))
         peers |= {s + d - node for s, d in ends if s != d and facts.is_shut(s, d, test)}
     return peers - {node}
+
+
+def _translated(facts: Facts, hits: Sequence[RuleHit]) -> Iterator[str]:
+    """Where packets come to such nodes with other addresses than they left with."""
+    nodes = {hit.node for hit in hits if not outgoing(hit.rule) and hit.leg == "forward"}
+    told = {
+        rewrite: None
+        for diagnosis in facts.diagnoses
+        if any(hit.node in nodes for hit in diagnosis.hits)
+        for rewrite in diagnosis.rewrites
+        if rewrite.field is RewrittenField.SOURCE
+    }
+    if told:
+        first = next(iter(told))
+        who = Naming(facts.nodes).name(sum(1 << node for node in nodes))
+        yield (
+            f"Something on the path rewrites source addresses ({first.left} arrives as "
+            f"{first.arrived}): have it leave traffic between nodes as it is (no masquerading). "
+            f"Where {who} lets the nodes' own addresses pass, that alone mends this; until it is "
+            "done, the translated one must pass, too."
+        )
 
 
 def _others(facts: Facts, hits: Sequence[RuleHit]) -> Iterator[str]:
