@@ -414,6 +414,9 @@ REVERSE = (
     ),
 )
 
+_OFF = "net.ipv4.conf.all.send_redirects={0} net.ipv4.conf.eth0.send_redirects={0}"
+_FORWARDS = f"sysctl -qw net.ipv4.ip_forward=1 {_OFF.format(0)}"
+_FORWARDS_NOT = f"sysctl -qw net.ipv4.ip_forward=0 {_OFF.format(1)}"
 _CONTAINERS = Fault(
     "n2",
     "ip link add br-4f2a type bridge; ip link set br-4f2a up; ip addr add $gw_b/24 dev br-4f2a",
@@ -465,6 +468,29 @@ TRAILS = (
             Fault("fw", fw("forward", "ip saddr $n1 ip daddr $n3 drop")),
         ),
         (Find(Cause.NETWORK, "n1 ↔ n3", 5, asks=5),),
+    ),
+    Row(
+        "a node that forwards and drops: no firewall team is asked, and its user is not accused",
+        (
+            Fault("n2", _FORWARDS, _FORWARDS_NOT),
+            _route("n1", "$n3/32 via $n2"),
+            Fault("n2", fw("forward", "ip daddr $n3 drop")),
+        ),
+        (
+            Find(
+                Cause.NETWORK,
+                "n1 ↔ n3",
+                5,
+                (
+                    "n1's own route `$n3 via $n2 dev eth0` sends UDP 6081, TCP 4240 and",
+                    "to n2, and it gets no further",
+                    "look on n2, a node that forwards",
+                    "If not, remove the route: `ip route del $n3/32 via $n2 dev eth0` on n1",
+                ),
+                "n2",
+                hop="$n2 1",
+            ),
+        ),
     ),
     Row(
         "a container network has another rack's subnet",

@@ -10,6 +10,7 @@ from preflight.core.findings.again import confirmed, doubtful, lossy, more_paths
 from preflight.core.findings.atoms import Looked
 from preflight.core.findings.brief import brief_samples
 from preflight.core.findings.build import findings
+from preflight.core.findings.detours import Detours
 from preflight.core.findings.hazards import (
     from_remarks,
     from_risks,
@@ -40,9 +41,10 @@ def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
     allowance = Allowance()
     looks: dict[int, list[Looked]] = {}
     seen_from: dict[tuple[int, str], Diagnosis] = {}
+    detours: Detours = {}
     if ground.options.diagnose and not ground.chorus.interrupted:
         if bad:
-            proven, bad, ground = _by_tables(matrix, bad, ground, allowance.left_s / 2)
+            proven, bad, ground, detours = _by_tables(matrix, bad, ground, allowance.left_s / 2)
         closer = _Closer(matrix, bad, ground, allowance)
         try:
             looks, seen_from = closer.first()
@@ -51,7 +53,7 @@ def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
             text = f"a bug of preflight's own ({type(error).__name__}: {error})"
             ground.progress.note(f"the closer look failed, findings are without it: {text}")
     known = ground.astray, ground.mtus, ground.context
-    found_out = findings(matrix, bad, looks, *known, proven, agentless)
+    found_out = findings(matrix, bad, looks, *known, proven, agentless, detours)
     hazards = [
         *from_remarks(matrix, ground.options.remarks),
         *from_risks(matrix, ground.risks(matrix), found_out),
@@ -62,18 +64,20 @@ def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
 
 def _by_tables(
     matrix: Matrix, bad: list[Group], ground: Ground, limit_s: float
-) -> tuple[list[Finding], list[Group], Ground]:
-    """What the nodes' own tables prove, the groups that are left, and what there is to ask then."""
+) -> tuple[list[Finding], list[Group], Ground, Detours]:
+    """What the nodes' own tables prove, the groups that are left, what there is to ask then, and
+    unusual ways.
+    """
     try:
         proof = ask_links(ground.chorus, matrix, ground.astray, limit_s)
     except Exception as error:  # a bug here costs the explanation, never the matrix
         text = f"a bug of preflight's own ({type(error).__name__}: {error})"
         ground.progress.note(f"the nodes' own tables were not read: {text}")
-        return [], bad, ground
+        return [], bad, ground, {}
     left = ground._replace(
         sources=proof.sources(ground.sources), astray=proof.astray(ground.astray)
     )
-    return proof.findings, proof.rest, left
+    return proof.findings, proof.rest, left, proof.detours
 
 
 class _Closer:

@@ -12,6 +12,7 @@ from preflight.core.findings.atoms import Looked, Part, at, blamed
 from preflight.core.findings.blame import blame, rules
 from preflight.core.findings.causes import Origin, causes
 from preflight.core.findings.delivery import undelivered
+from preflight.core.findings.detours import Detours, by_hops
 from preflight.core.findings.evidence import evidence, sized
 from preflight.core.findings.made import Made
 from preflight.core.findings.mend import Mending, expires_by_source, marks_itself, mend
@@ -51,13 +52,15 @@ def findings(
     context: Context | None = None,
     proven: Sequence[Finding] = (),
     agentless: Collection[int] = (),
+    detours: Detours | None = None,
 ) -> list[Finding]:
     """The fewest statements that explain every cell that is not open, what matters most first.
 
     `groups` are `core.groups.groups` of the matrix; `looks` go by a group's position; `astray`
     goes by the node to which packets came that were meant for another; `mtus` those of the nodes'
     devices, `context` what is known of the overlay; `proven` are findings about all cells that are
-    in no group; `agentless` are the nodes that have no agent.
+    in no group; `agentless` are the nodes that have no agent,
+    `detours` the ways that nodes take by other nodes, or by gateways of their own.
     """
     shapes = Shapes(matrix)
     pieces = [
@@ -84,7 +87,8 @@ def findings(
         )
         for same in together
     ]
-    found = by_routes(matrix, shapes, proven, undelivered(matrix, shapes, made))
+    made = by_hops(matrix, shapes, undelivered(matrix, shapes, made), detours or {})
+    found = by_routes(matrix, shapes, proven, made)
     found = with_overlay(matrix, shapes, found, context or Context())
     found.sort(key=_importance)
     return [f._replace(identifier=f"F{n}") for n, f in enumerate(found, 1)]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from preflight.core.findings.addresses import Astray, addresses
 from preflight.core.findings.claims import Claims
+from preflight.core.findings.detours import Detours, detours
 from preflight.core.findings.hazards import Sources
 from preflight.core.findings.model import Finding
 from preflight.core.findings.neighbours import neighbours
@@ -24,6 +25,7 @@ class Proof(NamedTuple):
     rest: list[Group]
     misled: frozenset[tuple[int, str]]  # nodes, with an address of another that they may send from
     nameless: frozenset[tuple[int, Family]]  # nodes that do not use their address of that family
+    detours: Detours
 
     def astray(self, known: Astray) -> dict[int, set[tuple[int, str]]]:
         """Packets that came to others than they were meant for, less those that these explain."""
@@ -51,6 +53,7 @@ def prove(claims: Claims, tables: Mapping[int, Tables], astray: Astray) -> Proof
         claims.rest(),
         frozenset((*_held(tables), *_kept(claims, tables))),
         frozenset((n, family_of(o.address)) for n, told in tables.items() for o in told.unused),
+        detours(claims.matrix, claims.ways, tables),
     )
 
 
