@@ -44,7 +44,9 @@ rules are to be traced and counters read, else empty; `pcap` asks for the packet
 those that the node has a part in; both its ends get the same but for `role`, `own` and `far`:
 
     id, source, destination  0 to 255, and the nodes' positions: part of every token
-    role, own, far           source or destination; this node's address, and the other end's
+    role, own, far           source or destination; this node's address, and the other end's; a
+                             third node, which forwards, gets what the destination does, and of its
+                             report the hits alone count
     family, protocol, port   4 or 6; 17, 6, 1 or 58; 0 for ICMP
     tag_at                   offset of the run's tag in a UDP payload
     forms                    plain, harmless, random: {packet, protocol, token} of those used

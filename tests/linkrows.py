@@ -470,7 +470,7 @@ TRAILS = (
         (Find(Cause.NETWORK, "n1 ↔ n3", 5, asks=5),),
     ),
     Row(
-        "a node that forwards and drops: no firewall team is asked, and its user is not accused",
+        "a node that forwards for another, and drops by a rule of its own",
         (
             Fault("n2", _FORWARDS, _FORWARDS_NOT),
             _route("n1", "$n3/32 via $n2"),
@@ -478,17 +478,17 @@ TRAILS = (
         ),
         (
             Find(
-                Cause.NETWORK,
+                Cause.RULE,
                 "n1 ↔ n3",
                 5,
                 (
-                    "n1's own route `$n3 via $n2 dev eth0` sends UDP 6081, TCP 4240 and",
-                    "to n2, and it gets no further",
-                    "look on n2, a node that forwards",
-                    "If not, remove the route: `ip route del $n3/32 via $n2 dev eth0` on n1",
+                    "n2 forwards and drops UDP 6081, TCP 4240 and ICMP echo between n1 and n3",
+                    "on n1 goes by n2: its route is `$n3 via $n2 dev eth0`",
+                    "remove the route instead: `ip route del $n3/32 via $n2 dev eth0` on n1",
                 ),
                 "n2",
-                hop="$n2 1",
+                "nft inet forwarding forward",
+                mends=True,
             ),
         ),
     ),

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from preflight.closer.allowance import Allowance
@@ -9,6 +10,7 @@ from preflight.closer.rounds import Craft, Rounds, lasts_s
 from preflight.core.diagnosis.conclude import conclude, in_brief
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.discovery import culprits
+from preflight.core.diagnosis.hops import ends_at
 from preflight.core.diagnosis.plan import brief_shots, hops_back, shots
 from preflight.core.diagnosis.searches import Search, answers, search_for
 from preflight.core.diagnosis.trial import Form, Observed, Purpose, Shot, Trial
@@ -79,6 +81,7 @@ class Examiner:
             return {}
         self._begun = True
         seen = self._rounds.run(plans, trace=True, pcap=pcap)
+        self._ask_witnesses(seen, {n: wanted[key] for n, (key, _) in trials.items()})
         searches: dict[int, Search] = {}
         for number, observed in seen.items():
             sample = wanted[trials[number][0]]
@@ -116,6 +119,24 @@ class Examiner:
             )
             out[key] = whole._replace(notes=(*whole.notes, *found.notes))
         return out
+
+    def _ask_witnesses(self, seen: Mapping[int, Observed], wanted: Mapping[int, Sample]) -> None:
+        """Have nodes that others send by say which of their rules end what they forward."""
+        owners = {a: n for n, node in enumerate(self._scope.nodes) for a in node.addresses}
+        asked = {}
+        for number, observed in seen.items():
+            node = owners.get(ends_at(observed, wanted[number].kind))
+            trial = observed.trial
+            ends = (None, trial.source, trial.destination)
+            if node not in ends and node in self._chorus.alive and not wanted[number].brief:
+                asked[number] = replace(trial, witness=node)
+        more = list(asked.values())
+        if more and self._in_time(more, trace=True) and not self._chorus.interrupted:
+            found = self._rounds.run(more, trace=True, pcap=False)
+            for number, observed in found.items():
+                # What it translates and what is not seen again there are hard to tell apart.
+                own = (hit for hit in observed.hits if hit.node == asked[number].witness)
+                seen[number].hits += [hit for hit in own if not hit.rule.rewrites]
 
     def _least(self, trial: Trial) -> int:
         """Bytes of an IP packet that has no size of its own."""

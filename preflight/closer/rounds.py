@@ -45,11 +45,11 @@ class Rounds:
     def run(self, trials: Sequence[Trial], *, trace: bool, pcap: bool) -> dict[int, Observed]:
         """What was seen of each, by its number; those whose source did not report lack."""
         number = next(self._numbers)
-        part = {n for t in trials for n in (t.source, t.destination)} & self._chorus.alive
+        part = {n for t in trials for n in _ends(t)} & self._chorus.alive
         reports: dict[int, Mapping[str, Any]] = {}
 
         def keep(node: int, frame: Mapping[str, Any]) -> None:
-            observe([t for t in trials if node in (t.source, t.destination)], {node: frame})
+            observe([t for t in trials if node in _ends(t)], {node: frame})
             reports[node] = frame
 
         chorus = self._chorus
@@ -103,7 +103,7 @@ class Rounds:
             "trace": f"{self._run}_{node}" if trace else "",  # a machine may be two nodes
             "settle": _SETTLE_S if trace else 0,
             "pcap": pcap,
-            "trials": [self._part(node, t) for t in trials if node in (t.source, t.destination)],
+            "trials": [self._part(node, t) for t in trials if node in _ends(t)],
         }
 
     def _part(self, node: int, trial: Trial) -> dict[str, Any]:
@@ -128,8 +128,8 @@ class Rounds:
             "far": far,
             "forms": {form: self._craft(probe, trial.family, form) for form in used},
             "shots": [_row(shot) for shot in trial.shots],
-            "again": trial.again,
-            "back": trial.back,
+            "again": None if node == trial.witness else trial.again,
+            "back": 0 if node == trial.witness else trial.back,
         }
 
     def _address(self, node: int, family: Family) -> str:
@@ -153,6 +153,11 @@ def _wait_s(trials: Sequence[Trial], *, trace: bool) -> float:
     if any(trial.again is not None for trial in trials):
         return _WAIT_AGAIN_S
     return _WAIT_S if trace else _WAIT_S / 2
+
+
+def _ends(trial: Trial) -> set[int]:
+    """The nodes that have a part in it. A witness watches as the destination does, in its name."""
+    return {trial.source, trial.destination, *([] if trial.witness is None else [trial.witness])}
 
 
 def _only(

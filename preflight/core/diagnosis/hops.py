@@ -15,7 +15,8 @@ from preflight.core.diagnosis.arrivals import arrived, shots_in, source_reported
 from preflight.core.diagnosis.conclusions import Path, Router
 from preflight.core.diagnosis.expiry import TTL_EXCEEDED
 from preflight.core.diagnosis.trial import Observed, Purpose, ShotError
-from preflight.core.model import Family
+from preflight.core.groups import Kind
+from preflight.core.model import Cause, Family, Leg, Place, Verdict
 
 _UNREACHABLE = {Family.IPV4: 3, Family.IPV6: 1}
 _TOO_BIG = (Family.IPV4, 3, 4)
@@ -61,6 +62,20 @@ def path_back(observed: Observed) -> Path | None:
     if silent is not None and silent > observed.back:
         silent = None
     return Path(routers, silent, None, straight, back=True)
+
+
+def ends_at(observed: Observed, kind: Kind) -> str:
+    """The last router that answers of those that lead to where a packet of `kind` is lost, or the
+    first hop where none does; empty where it is not lost on the path.
+    """
+    lost = kind.verdict is Verdict.BLOCKED and kind.cause is Cause.DROPPED
+    if not lost or kind.place is not Place.PATH:
+        return ""
+    answers = kind.leg is Leg.REPLY
+    way = path_back(observed) if answers else path(observed, on_link=False)
+    if way is not None and way.routers:
+        return way.routers[-1].address if way.silent is not None else ""
+    return observed.gateway_back if answers else observed.gateway
 
 
 def _ends_back(observed: Observed, last: Router) -> bool:

@@ -69,6 +69,7 @@ class Trial:
     shots: tuple[Shot, ...]  # at most 1,024
     again: int | None = None  # the one to send again all the while, that neighbours are asked for
     back: int = 0  # the largest TTL with which an answer is sent again, to see how far it gets
+    witness: int | None = None  # another node on its way, of which only the rules are asked
 
 
 class Passage(NamedTuple):
@@ -199,6 +200,9 @@ def observe(
         rules = [_rule(fields) for fields in frame["node"].get("rules", ())]
         for part in frame["trials"]:
             seen = known[int(part["id"])]
+            if node == seen.trial.witness:
+                _hits(seen, node, part, rules)
+                continue
             roles = {seen.trial.source: "source", seen.trial.destination: "destination"}
             role = roles[node]
             seen.ends[role] = end

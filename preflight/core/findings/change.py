@@ -17,7 +17,7 @@ from preflight.core.findings.model import Block, Change
 from preflight.core.findings.remedy import Remedy, outgoing
 from preflight.core.groups import FamilyProbe
 from preflight.core.matrix import Matrix
-from preflight.core.model import Node, Probe, Verdict
+from preflight.core.model import Node, Outcome, Probe, Verdict
 from preflight.core.naming import Naming
 
 _INCOMING = ("input", "prerouting", "ingress")
@@ -39,6 +39,7 @@ class Facts(NamedTuple):
     diagnoses: Sequence[Diagnosis]
     is_shut: Callable[[int, int, FamilyProbe], bool]
     blamed: tuple[int, ...] = ()  # the nodes inside which the finding's cells die
+    lost_on: Callable[[int, int, FamilyProbe], str | None] = lambda *_: None  # leg; None: not known
 
     @classmethod
     def of(
@@ -51,12 +52,20 @@ class Facts(NamedTuple):
     ) -> Facts:
         """What is known of a finding in `matrix`."""
 
-        def is_shut(source: int, destination: int, test: FamilyProbe) -> bool:
+        def outcome(source: int, destination: int, test: FamilyProbe) -> Outcome | None:
             family = matrix.families.index(test.family)
-            outcome = matrix.outcome(matrix.index(family, test.probe, source, destination))
-            return outcome is not None and outcome.verdict is not Verdict.OPEN
+            return matrix.outcome(matrix.index(family, test.probe, source, destination))
 
-        return cls(matrix.nodes, matrix.probes, tests, blocks, diagnoses, is_shut, blamed)
+        def is_shut(source: int, destination: int, test: FamilyProbe) -> bool:
+            found = outcome(source, destination, test)
+            return found is not None and found.verdict is not Verdict.OPEN
+
+        def lost_on(source: int, destination: int, test: FamilyProbe) -> str | None:
+            found = outcome(source, destination, test)
+            return None if found is None else found.leg
+
+        own = matrix.nodes, matrix.probes, tests, blocks, diagnoses
+        return cls(*own, is_shut, blamed, lost_on)
 
 
 def changes(facts: Facts) -> Remedy:
@@ -170,6 +179,8 @@ def _packets(
 ) -> list[Traffic]:
     """What the hit node's firewall must let pass before `rules`, by test."""
     concerned = [t for t in facts.tests if concerns(hit.rule, facts.probes[t.probe], hit.leg)]
+    if not any(hit.node in (*b.sources, *b.destinations) for b in facts.blocks):
+        return list(_forwarded(facts, hit, concerned or facts.tests, rules))
     out = []
     for test in concerned or facts.tests:
         probe, reply = facts.probes[test.probe], hit.leg == "reply"
@@ -190,6 +201,37 @@ def _packets(
         source, destination = (near, far) if sends else (far, near)
         out.append(Traffic(probe, test.family, reply, source, destination))
     return out
+
+
+def _forwarded(
+    facts: Facts, hit: RuleHit, tests: Sequence[FamilyProbe], rules: Sequence[Rule]
+) -> Iterator[Traffic]:
+    """The same where that node is another one on their way."""
+    reply = hit.leg == "reply"
+    known = {a for node in facts.nodes for a in node.addresses}
+    for test in tests:
+        probe = facts.probes[test.probe]
+        own = [b for b in facts.blocks if not b.tests or test in b.tests]
+        ways = dict.fromkeys(way for b in own for way in _ways(facts, b, test, hit.leg))
+        for way in () if reply and probe.one_way else ways:
+            here, there = (_of(facts, side, test) for side in (way[::-1] if reply else way))
+            if any(_is_meant(rules, a, b) for a in here for b in there):
+                source, destination = (cidrs(side, known - side).texts for side in (here, there))
+                yield Traffic(probe, test.family, reply, source, destination)
+
+
+def _ways(
+    facts: Facts, block: Block, test: FamilyProbe, leg: str
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Those of a block, both ways, on which probes are lost on that leg."""
+    sides = block.sources, block.destinations
+    for here, there in (sides, sides[::-1])[: 1 + block.both_ways]:
+        if any(facts.lost_on(s, d, test) in (leg, None) for s in here for d in there if s != d):
+            yield here, there
+
+
+def _of(facts: Facts, side: Iterable[int], test: FamilyProbe) -> set[str]:
+    return {a for n in side if (a := facts.nodes[n].address_in(test.family)) is not None}
 
 
 def _is_meant(rules: Sequence[Rule], source: str, destination: str) -> bool:

@@ -73,23 +73,22 @@ def by_hops(matrix: Matrix, shapes: Shapes, made: Sequence[Made], known: Detours
     """All findings, those about what goes by such ways in words that name them."""
     out = []
     for one in made:
-        own = list(_own(shapes, one, known)) if known and _fits(one.finding) else []
+        own = list(_own(shapes, one, known)) if known and _fits(one) else []
         hops = {detour.way.gateway for _, detour in own}
-        if len(hops) == 1 and _ends_at(one, hops.pop()):
+        if own and one.finding.cause is Cause.RULE:
+            out.append(one._replace(finding=_beside(matrix, one.finding, own)))
+        elif len(hops) == 1 and _ends_at(one, hops.pop()):
             out.append(one._replace(finding=_told(matrix, shapes, one, own)))
         else:
             out.append(one)
     return out
 
 
-def _fits(finding: Finding) -> bool:
+def _fits(one: Made) -> bool:
     lost = Place.PATH, CellCause.DROPPED
-    blocked = all(k.verdict is Verdict.BLOCKED for k in finding.kinds)
-    return (
-        finding.cause is Cause.NETWORK
-        and blocked
-        and all((k.place, k.cause) == lost for k in finding.kinds)
-    )
+    kinds = one.finding.kinds
+    on_the_way = all(k.verdict is Verdict.BLOCKED and (k.place, k.cause) == lost for k in kinds)
+    return on_the_way and one.finding.cause in (Cause.NETWORK, Cause.RULE)
 
 
 def _own(shapes: Shapes, one: Made, known: Detours) -> Iterator[tuple[int, Detour]]:
@@ -125,19 +124,44 @@ def _told(matrix: Matrix, shapes: Shapes, one: Made, own: Sequence[tuple[int, De
     what = traffics(finding.tests, matrix.probes)
     heard = any(d.path is not None and d.path.routers for d in one.diagnoses)
     ends = "and it gets no further" if heard else "and none of it arrives"
-    shown = [
-        f"`{ip(detour.way.family)} route get {_address(matrix, detour.way)}` on {nodes[node].name} "
-        f"goes by {there}: its route is `{detour.way.words}`"
-        for node, detour in own
-    ]
     whose = f"{who}'s" if len(senders) == 1 else f"{who}: their"
     return finding._replace(
         title=f"{finding.where}: {whose} own {named} {what} to {there}, {ends}",
         nodes=finding.nodes if hop is None else (hop,),
-        evidence=tuple(dict.fromkeys((*shown, *finding.evidence))),
+        evidence=tuple(dict.fromkeys((*_shown(matrix, own), *finding.evidence))),
         requests=() if hop is not None else finding.requests,
         advice=" ".join(_advice(matrix, there, own)),
     )
+
+
+def _beside(matrix: Matrix, finding: Finding, own: Sequence[tuple[int, Detour]]) -> Finding:
+    """A rule's, at the node that it goes by."""
+    removal = _removal(matrix, own, "If it need not go that way, remove the route instead")
+    return finding._replace(
+        evidence=tuple(
+            dict.fromkeys((*finding.evidence[:1], *_shown(matrix, own), *finding.evidence[1:]))
+        ),
+        advice=" ".join(filter(None, (finding.advice, *removal))),
+    )
+
+
+def _shown(matrix: Matrix, own: Sequence[tuple[int, Detour]]) -> Iterator[str]:
+    for node, (way, hop) in own:
+        there = matrix.nodes[hop].name if hop is not None else way.gateway
+        yield (
+            f"`{ip(way.family)} route get {_address(matrix, way)}` on {matrix.nodes[node].name} "
+            f"goes by {there}: its route is `{way.words}`"
+        )
+
+
+def _removal(matrix: Matrix, own: Sequence[tuple[int, Detour]], told: str) -> Iterator[str]:
+    commands = [
+        f"`{detour.way.command}` on {matrix.nodes[node].name}"
+        for node, detour in own
+        if detour.way.command
+    ]
+    if commands:
+        yield f"{told}: {listed(dict.fromkeys(commands))}."
 
 
 def _advice(matrix: Matrix, there: str, own: Sequence[tuple[int, Detour]]) -> Iterator[str]:
@@ -150,13 +174,7 @@ def _advice(matrix: Matrix, there: str, own: Sequence[tuple[int, Detour]]) -> It
         f"list ruleset, iptables-save: FORWARD) and at its own way on (`{ip(way.family)} route get "
         f"{to} from {sender} iif DEVICE`)."
     )
-    commands = [
-        f"`{detour.way.command}` on {matrix.nodes[n].name}"
-        for n, detour in own
-        if detour.way.command
-    ]
-    if commands:
-        yield f"If not, remove the route: {listed(dict.fromkeys(commands))}."
+    yield from _removal(matrix, own, "If not, remove the route")
 
 
 def _address(matrix: Matrix, way: Trail) -> str:

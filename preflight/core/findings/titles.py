@@ -137,6 +137,8 @@ def _of_rule(subject: Subject) -> str:
     nodes = {h.node for h in subject.hits}
     told = rule_in_words(hit.rule) if len(nodes) == 1 else rules[0]
     who = f"{subject.names[hit.node]} itself {verb}"
+    if forwards(hit, group):
+        who = f"{subject.names[hit.node]} forwards and {verb}"
     if len(nodes) > 1:
         who = f"{subject.guilty}: each node itself {verb}"
     peers = _peers(subject, hit)
@@ -170,10 +172,19 @@ def _ended(subject: Subject, hit: RuleHit) -> str:
     return f"{what}, and IPv6 neighbour discovery" if also else what
 
 
+def forwards(hit: RuleHit, group: Group) -> bool:
+    """Whether the rule's node is another one on the way."""
+    ends = {*group.sources, *group.destinations}
+    return hit.node not in ends and hit.rule.hook not in ("input", "output")
+
+
 def _peers(subject: Subject, hit: RuleHit) -> str:
     """Whose traffic it is, where that is not everybody's."""
     group = subject.group
     there, arrow, back = subject.where.partition(" → ")
+    if forwards(hit, subject.group):
+        between = subject.where.replace(" ↔ ", " and ")
+        return f" from {there} to {back}" if arrow else f" between {between}"
     if not arrow or group.both_ways or hit.of_discovery:
         return ""
     name = subject.names[hit.node]
