@@ -127,6 +127,21 @@ def test_an_agent_is_killed_in_the_first_look(
         assert {c.outcome.verdict for c in sent} == {"open"}
 
 
+@pytest.mark.parametrize("moment", _IN_THE_FIRST_LOOK)
+def test_what_a_killed_agent_never_sent_has_not_arrived(
+    lab4: Lab, agents: Agents, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The second look is made without it: nobody is told to expect it, nor misses anything."""
+    drops(lab4, "n2", "output", "udp dport 6081")
+    ship(monkeypatch, [_IN_THE_FIRST_LOOK[moment]])
+    snapshot = check(lab4, agents)
+    sent = [c for c in snapshot.matrix.cells() if c.source == 1 and c.probe == 0]
+    assert {c.outcome.verdict for c in sent} <= {"blocked", "unknown"}
+    for cell in sent:
+        assert not cell.outcome.evidence.arrived
+        assert not cell.outcome.evidence.accepted
+
+
 @pytest.mark.parametrize("moment", _IN_THE_SECOND_LOOK)
 def test_an_agent_is_killed_in_the_second_look(
     lab4: Lab, agents: Agents, monkeypatch: pytest.MonkeyPatch, moment: str

@@ -94,6 +94,20 @@ def test_a_clean_look_is_told_in_no_words(taps: bool) -> None:
             assert (one.left, one.arrived, one.answered, one.returned) == (None,) * 4
 
 
+@pytest.mark.parametrize("taps", [False, True])
+def test_silence_about_a_source_that_was_not_there_is_no_arrival(taps: bool) -> None:
+    """The destination was not told to expect it, and leaves out what is as planned."""
+    look = node.a_look(taps=taps)
+    see_all(look, *FIRST, *(TAPS if taps else ()))
+    seen = Collection(a_plan(taps=taps), PROTOCOLS, {node.PEER: parse(told(look))}, {0, 2})
+    for cell in range(6):
+        one = seen.sightings(cell, node.ME, node.PEER)
+        assert [getattr(one, v) for v in (*FIRST, *TAPS)] == [None] * 7
+        assert node.PEER in seen.exceptions()[cell, node.ME]
+    there = Collection(a_plan(taps=taps), PROTOCOLS, {node.PEER: parse(told(look))})
+    assert there.sightings(0, node.ME, node.PEER).accepted == ALL  # it died after it had sent
+
+
 def test_an_exception_is_told_where_it_is() -> None:
     look = node.a_look()
     see_all(look, *FIRST, *TAPS)

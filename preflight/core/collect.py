@@ -5,7 +5,7 @@ exceptions cost. What a report does not tell because its agent was lost, or beca
 packets, is not watched; it is never taken for a drop.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,17 +85,22 @@ def parse(frame: Mapping[str, Any]) -> Report:
 
 
 class Collection:
-    """All reports of one look; `None` stands for an agent that made none."""
+    """All reports of one look. `part` are the nodes that were told to have a part in it: all, or
+    those that were there when it began. Of what the others were to send nobody expected anything,
+    so that silence about it says nothing.
+    """
 
     def __init__(
         self,
         plan: LookPlan,
         protocols: Sequence[Protocol],
         reports: Mapping[int, Report],
+        part: Container[int] | None = None,
     ) -> None:
         self._plan = plan
         self._tcp = [protocols[cell.probe] is Protocol.TCP for cell in plan.cells]
         self._reports = reports
+        self._part = range(len(plan.cells[0].pairs)) if part is None else part
         self._planned = [(1 << cell.volley.count) - 1 for cell in plan.cells]
         self._full = [
             planned & ~((1 << (cell.volley.count - cell.volley.full)) - 1)
@@ -139,7 +144,7 @@ class Collection:
         out = Sightings(planned=self._planned[cell], full_size=self._full[cell])
         ends = (
             (_SOURCE_SIDE, self._reports.get(source), destination),
-            (_DESTINATION_SIDE, self._reports.get(destination), source),
+            (_DESTINATION_SIDE, self._expecting(destination, source), source),
         )
         for vantages, report, peer in ends:
             if report is None:
@@ -156,6 +161,9 @@ class Collection:
             out.error = report.errors.get(spot)
             out.neighbour_failed = spot in report.neighbours
         return out
+
+    def _expecting(self, destination: int, source: int) -> Report | None:
+        return self._reports.get(destination) if source in self._part else None
 
     def _mask(self, report: Report, vantage: str, cell: int, peer: int) -> int | None:
         if vantage not in report.seen:

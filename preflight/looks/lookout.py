@@ -82,7 +82,7 @@ class Lookout:
         if self.interrupted:
             self._last_words(plan, part - reports.keys(), keep)
         protocols = [probe.protocol for probe in self._scope.probes]
-        return Collection(plan, protocols, reports)
+        return Collection(plan, protocols, reports, frames.keys())
 
     def _order(self, plan: LookPlan, frames: Mapping[int, dict[str, Any]], part: set[int]) -> None:
         chorus = self.chorus
