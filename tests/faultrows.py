@@ -340,6 +340,58 @@ NODES = (
             Find(Cause.RULE, "all → n3", 3, ("drops some UDP 6081", "1300"), "n3", mends=True),
         ),
     ),
+    Row(
+        "queues that no program reads, one that may be passed by, and a count of connections",
+        (
+            Fault(
+                "n3",
+                "iptables -t mangle -A PREROUTING -p udp --dport 6081 -j NFQUEUE --queue-num 7; "
+                "iptables -A INPUT -p icmp -j NFQUEUE --queue-num 7 --queue-bypass",
+            ),
+            Fault(
+                "n4",
+                "iptables-legacy -A INPUT -p udp --dport 6081 -j NFQUEUE --queue-balance 2:3; "
+                "iptables-legacy -A INPUT -p tcp -j NFQUEUE --queue-num 9 --queue-bypass",
+                "iptables-legacy -F",
+            ),
+            Fault(
+                "n1",
+                fw(
+                    "input",
+                    f"{GENEVE} add @met {{ ip saddr ct count over 4 }} drop",
+                    more="set met { type ipv4_addr; flags dynamic; }",
+                ),
+            ),
+        ),
+        (
+            Find(
+                Cause.RULE,
+                "all → n1",
+                3,
+                ("drops some UDP 6081", "counts connections", "over 4 at once from one source"),
+                "n1",
+                mends=True,
+            ),
+            Find(
+                Cause.RULE,
+                "all → n3",
+                3,
+                ("n3 itself drops UDP 6081", "no program reads queue 7"),
+                "n3",
+                "iptables ip mangle PREROUTING",
+                mends=True,
+            ),
+            Find(
+                Cause.RULE,
+                "all → n4",
+                3,
+                ("n4 itself drops UDP 6081", "no program reads queues 2-3"),
+                "n4",
+                "iptables-legacy ip filter INPUT",
+                mends=True,
+            ),
+        ),
+    ),
 )
 
 # --- the path ------------------------------------------------------------------------------------

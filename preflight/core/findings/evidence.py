@@ -17,7 +17,7 @@ from preflight.core.diagnosis.conclusions import (
     Until,
 )
 from preflight.core.diagnosis.trial import SEEKS, SOUGHT, SOURCE, RuleHit
-from preflight.core.findings import size_words
+from preflight.core.findings import limits, queues, size_words
 from preflight.core.findings.atoms import Looked
 from preflight.core.findings.titles import goes_to, rule_in_words
 from preflight.core.groups import Group
@@ -162,6 +162,11 @@ def _rule(matrix: Matrix, hit: RuleHit, count: int) -> str:
     answers = "answers to " if hit.leg == "reply" else ""
     how = "" if hit.rule.sure else "may have "
     verb = "rejected" if hit.rule.rejects else "dropped"
+    if limits.connections(hit.rule) is not None:
+        effect += f": it {limits.limits(hit.rule)}"
+    if told := queues.who(hit.rule):
+        effect += f": {told}"
+        verb = "handed over" if hit.rule.reader else verb
     said = hit.rule.comment and hit.rule.comment not in hit.rule.text
     comment = f', comment "{hit.rule.comment}"' if said else ""
     node = matrix.nodes[hit.node].name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern
 from preflight.core.diagnosis.hops import loop
 from preflight.core.findings import advice
 from preflight.core.findings.change import Facts, changes
@@ -43,6 +43,11 @@ _IN_WORDS: Mapping[Cause, str] = {
 }
 
 
+_USED_UP = (
+    "A moment later, in the closer look, none of it got through any more. Look for what shuts once "
+    "it has had its share: a limit on connections or sessions (each source port is one), a full "
+    "session table, DoS protection that bans. Or a link between these nodes went down just then."
+)
 _TTL_RUNS_OUT = (
     "Follow the routes from there on (a loop to these destinations?), and look for what sets the "
     "TTL or the hop limit of packets on the way."
@@ -132,6 +137,9 @@ def _between(
     words = own or _IN_WORDS.get(cause, "")
     if cause is Cause.DATA:
         words = _of_data(Naming(matrix.nodes), group)
+    flows = [d.flows.pattern for d in diagnoses if d.flows is not None]
+    if cause is Cause.LOSS and flows and set(flows) == {FlowPattern.NONE}:
+        words = _USED_UP
     if cause is Cause.NETWORK and group.kind.place is None:
         words = (
             "Whether the destination itself or a firewall before it refuses is not known without "

@@ -15,7 +15,7 @@ from preflight.core.diagnosis.conclusions import (
 )
 from preflight.core.diagnosis.hops import loop
 from preflight.core.diagnosis.trial import SOURCE, Rule, RuleHit
-from preflight.core.findings import size_words
+from preflight.core.findings import queues, size_words
 from preflight.core.findings.hop_words import silent
 from preflight.core.findings.model import Cause
 from preflight.core.findings.owners import owner
@@ -126,7 +126,7 @@ def rule_in_words(rule: Rule) -> str:
 def _of_rule(subject: Subject) -> str:
     hit = subject.hits[0]
     group = subject.group
-    verb = "rejects" if hit.rule.rejects else "drops"
+    verb = queues.verb(hit.rule, "rejects" if hit.rule.rejects else "drops")
     if hit.rule.rewrites:
         verb = "sends"
     if group.kind.verdict is Verdict.LOSSY:
