@@ -9,6 +9,7 @@ from preflight.core.diagnosis.trial import Rule
 from preflight.core.findings.accept import Traffic
 from preflight.core.findings.firewalls import mend
 from preflight.core.findings.limits import connections, limits
+from preflight.core.findings.queues import end, verb
 from preflight.core.findings.titles import rule_in_words
 from preflight.core.model import GENEVE, HEALTH, Family, Probe
 
@@ -90,6 +91,7 @@ def test_what_is_said_of_a_queue(queue: str, reader: int | None, says: str) -> N
     one = rule("-A INPUT -j NFQUEUE --queue-num 9", "iptables", queue=queue, reader=reader)
     assert says in advised(one)
     assert "NFQUEUE" in rule_in_words(one)
+    assert (verb(one), bool(end(one))) == (("hands", True) if reader else ("drops", False))
     unsure = mend("n4", one._replace(sure=False), [Traffic(GENEVE, Family.IPV4, False, (), ())])
     assert not unsure.changes
     assert (f"whoever reads queue {queue} may" in unsure.advice[0]) is (reader != 0)

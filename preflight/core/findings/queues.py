@@ -20,9 +20,16 @@ def who(rule: Rule) -> str:
     )
 
 
-def verb(rule: Rule, rejects: str) -> str:
-    """What the rule does with packets that do not get through: `rejects` says it of any other."""
-    return "hands to a program, which drops" if rule.queue and rule.reader else rejects
+def verb(rule: Rule) -> str:
+    """What the rule does with packets that do not get through."""
+    if rule.queue and rule.reader:
+        return "hands"
+    return "rejects" if rule.rejects else "drops"
+
+
+def end(rule: Rule) -> str:
+    """The end of a sentence that `verb` begins."""
+    return " over to a program that drops it" if rule.queue and rule.reader else ""
 
 
 def advice(node: str, rule: Rule) -> str:

@@ -126,7 +126,7 @@ def rule_in_words(rule: Rule) -> str:
 def _of_rule(subject: Subject) -> str:
     hit = subject.hits[0]
     group = subject.group
-    verb = queues.verb(hit.rule, "rejects" if hit.rule.rejects else "drops")
+    verb = queues.verb(hit.rule)
     if hit.rule.rewrites:
         verb = "sends"
     if group.kind.verdict is Verdict.LOSSY:
@@ -141,7 +141,7 @@ def _of_rule(subject: Subject) -> str:
         who = f"{subject.names[hit.node]} forwards and {verb}"
     if len(nodes) > 1:
         who = f"{subject.guilty}: each node itself {verb}"
-    peers = _peers(subject, hit)
+    peers = _peers(subject, hit) + queues.end(hit.rule)
     if hit.rule.rewrites:
         there = goes_to(hit.rule, subject.owners)
         if len({h.rule.becomes for h in subject.hits}) > 1:
