@@ -773,22 +773,31 @@ PATH = (
         ),
     ),
     Row(
-        "two ranges of source ports",
+        "two ranges of source ports for one sender, another range for another",
         (
             Fault(
                 "fw",
                 fw(
                     "forward",
-                    f"{A_TO_B} {GENEVE} udp sport {{ 1024-9999, 58000-65535 }} drop",
+                    f"{A_TO_B} ip saddr $n1 {GENEVE} udp sport {{ 1024-9999, 58000-65535 }} drop",
+                    f"{A_TO_B} ip saddr $n2 {GENEVE} udp sport 30000-45000 drop",
                 ),
             ),
         ),
         (
             Find(
                 Cause.NETWORK,
-                "rack=a → rack=b",
-                4,
-                ("only from some ranges of source ports",),
+                "n1 → rack=b",
+                2,
+                ("only from some ranges of source ports", "none from 102"),
+                flows=FlowPattern.RANGE,
+                asks=1,
+            ),
+            Find(
+                Cause.NETWORK,
+                "n2 → rack=b",
+                2,
+                ("only from some ranges of source ports", "those from 1-2", "none from 3"),
                 flows=FlowPattern.RANGE,
                 asks=1,
             ),

@@ -213,6 +213,12 @@ def test_sizes_flows_and_contents_that_contradict_each_other_are_two_causes() ->
     def flows(pattern: FlowPattern) -> Flows:
         return Flows(pattern, 36, (), 100, 144)
 
+    def ranged(first: int, last: int, spared: int = 0) -> Flows:
+        ports = range(0, 36_000, 1000)
+        dead = tuple(p for p in ports if first <= p <= last and p != spared)
+        alive = tuple(p for p in ports if p not in dead)
+        return Flows(FlowPattern.RANGE, 36, dead, 100, 144, alive)
+
     def of_size(largest: int) -> Size:
         return Size(largest, largest + 1, None, 1500, True, None, None)
 
@@ -224,6 +230,9 @@ def test_sizes_flows_and_contents_that_contradict_each_other_are_two_causes() ->
         (lossy, "flows", flows(FlowPattern.RANDOM), flows(FlowPattern.LIMITED), None),
         (lossy, "flows", flows(FlowPattern.HIGH_ONLY), flows(FlowPattern.ALL), apart),
         (lossy, "flows", flows(FlowPattern.SOME_DEAD), flows(FlowPattern.ALL), None),
+        (lossy, "flows", ranged(2000, 9000), ranged(5000, 9000), apart),
+        (lossy, "flows", ranged(2000, 9000), ranged(20_000, 30_000), apart),
+        (lossy, "flows", ranged(2000, 9000), ranged(3000, 9000, 5000), None),  # loss, too
         (sizes, "size", of_size(1400), of_size(1450), apart),
         (sizes, "size", of_size(1400), of_size(1400), None),
         (dropped, "content", content(ContentPattern.PORT), content(ContentPattern.TUNNEL), apart),
