@@ -773,6 +773,28 @@ PATH = (
         ),
     ),
     Row(
+        "one sender dropped and another rejected by one router",
+        (
+            Fault(
+                "fw",
+                "sysctl -qw net.ipv4.icmp_ratelimit=0",
+                "sysctl -qw net.ipv4.icmp_ratelimit=1000",
+            ),
+            Fault(
+                "fw",
+                fw(
+                    "forward",
+                    f"{B_TO_A} ip saddr $n3 {GENEVE} drop",
+                    f"{B_TO_A} ip saddr $n4 {GENEVE} reject with icmpx admin-prohibited",
+                ),
+            ),
+        ),
+        (
+            Find(Cause.NETWORK, "n3 → rack=a", 2, ("drops UDP 6081, after $gw_b",), asks=1),
+            Find(Cause.NETWORK, "n4 → rack=a", 2, ("rejects UDP 6081, refused by",), asks=1),
+        ),
+    ),
+    Row(
         "two ranges of source ports for one sender, another range for another",
         (
             Fault(

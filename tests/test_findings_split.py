@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from samples import (
     ANSWERED,
     DROPPED_AT_DESTINATION,
@@ -280,6 +281,38 @@ def test_what_a_rejecting_router_had_no_errors_left_for_is_its_own_too() -> None
     (one,) = findings(matrix, groups(matrix))
     assert (one.where, one.cells) == ("rack=a ↔ rack=b", 16)
     assert "rejects UDP 6081 and TCP 4240" in one.title
+
+
+@pytest.mark.parametrize(
+    ("dropped", "rejected_", "found"),
+    [
+        # All of one sender's are dropped, all of the other's rejected: errors do not run out so.
+        ("n3 > rack=a", "n4 > rack=a", {("n3 → rack=a", "drops"), ("n4 → rack=a", "rejects")}),
+        ("n3 > n1", "n4 > n1", {("rack=b → n1", "rejects")}),  # a cell each: by chance
+        ("n3 > n1", "n3 > n2", {("n3 → rack=a", "rejects")}),
+        ("n3 > rack=a", "n4 > n1", {("n3 → rack=a; n4 → n1", "rejects")}),
+    ],
+)
+def test_one_sender_dropped_and_another_rejected(
+    dropped: str, rejected_: str, found: set[tuple[str, str]]
+) -> None:
+    here, there = dropped.split(" > "), rejected_.split(" > ")
+    matrix = sample(4, 2, [
+        Fault(DROPPED_ON_PATH, here[0], here[1], "geneve"),
+        Fault(rejected("198.18.2.1"), there[0], there[1], "geneve"),
+    ]).matrix  # fmt: skip
+    bad = groups(matrix)
+    path = Path((Router(1, "198.18.2.1"),), 2, 1, False)
+    looks = {
+        i: [between(g.sources[0], g.destinations[0], path=path)]
+        for i, g in enumerate(bad)
+        if g.kind.cause is CellCause.DROPPED
+    }
+    told_of = findings(matrix, bad, looks)
+    assert {(f.where, "rejects" if "rejects" in f.title else "drops") for f in told_of} == found
+    for one in told_of:
+        silent = len(found) == 1
+        assert any("without a word" in words for words in one.unknown) is silent
 
 
 def test_what_is_sent_first_and_dropped_was_not_rejected_later() -> None:

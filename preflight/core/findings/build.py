@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern, RewrittenField
 from preflight.core.diagnosis.trial import RuleHit
-from preflight.core.findings import nobody, size_words
+from preflight.core.findings import nobody, refusals, size_words
 from preflight.core.findings.absent import absent
 from preflight.core.findings.atoms import Looked, Part, at, blamed
 from preflight.core.findings.blame import blame, rules
@@ -193,7 +193,11 @@ def _finding(
         changes=mending.changes,
         requests=mending.requests,
         advice=mending.advice,
-        unknown=(*_unknown(cause, diagnoses, mending), *_strangers(rejecters, owners, diagnoses)),
+        unknown=(
+            *_unknown(cause, diagnoses, mending),
+            *_strangers(rejecters, owners, diagnoses),
+            *refusals.untold(shapes, own),
+        ),
     )
 
 

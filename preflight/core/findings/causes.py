@@ -23,7 +23,7 @@ from preflight.core.findings.contradictions import (
     culprit,
     expires_unlike,
 )
-from preflight.core.findings.refusals import one_firewall, rejecting
+from preflight.core.findings.refusals import by_sender, one_firewall, rejecting
 from preflight.core.findings.shapes import Shapes
 from preflight.core.findings.unfound import lacks
 from preflight.core.groups import BY_THE_DESTINATION, Group
@@ -347,6 +347,9 @@ def _partitions(
         inside = [i for i in every if shapes.inside(groups[i])]
         for positions in (every, inside, [i for i in every if i not in inside]):
             if len(positions) < 2 or _at_odds(shapes, groups, looks, positions):
+                continue
+            own = [groups[i] for i in positions[:_COMPARED]]
+            if any(by_sender(shapes, a, b) for a, b in combinations(own, 2)):
                 continue
             if shapes.partition([groups[i] for i in positions]):
                 yield from ((positions[0], i) for i in positions[1:])
