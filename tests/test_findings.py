@@ -294,3 +294,26 @@ def test_one_translated_destination_is_one_finding_however_it_ends() -> None:
     assert (finding.cause, finding.cells) == (Cause.TRANSLATION, 3)
     other = {0: looked(path=way), 1: Looked(3, 2, Diagnosis())}
     assert [one.cause for one in found(matrix, other)] == [Cause.TRANSLATION, Cause.NETWORK]
+
+
+@pytest.mark.parametrize(
+    ("place", "leg", "who", "asks"),
+    [
+        (Place.PATH, Leg.FORWARD, "something on the way answers", True),
+        (Place.SOURCE, Leg.FORWARD, "something inside n3 answers", False),
+        (Place.DESTINATION, Leg.FORWARD, "something inside n1 answers", False),
+        (Place.DESTINATION, Leg.REPLY, "something answers", False),  # its own tap saw no answer
+        (None, Leg.FORWARD, "something answers", True),
+    ],
+)
+def test_what_answers_in_the_destinations_place_is_where_it_can_be(
+    place: Place | None, leg: Leg, who: str, asks: bool
+) -> None:
+    """No network is asked for what does not leave its node, or has come to the other."""
+    answered = Outcome(
+        Verdict.BLOCKED, leg, place, CellCause.INTERCEPTED, None, Evidence(sent=5, left=0)
+    )
+    (one,) = found(sample(4, 2, [Fault(answered, "n3", "n1", "echo")]).matrix)
+    assert one.title == f"n3 → n1: {who} ICMP echo in the destination's place"
+    assert bool(one.requests) is asks
+    assert ("local route" in one.advice) is (place is Place.SOURCE)

@@ -194,6 +194,13 @@ def _own_rules(naming: Naming, cause: Cause, group: Group, diagnoses: Sequence[D
             f"{who}: look in its nat and mangle rules (nft list ruleset, iptables-save -t "
             "nat) for a redirect, DNAT or TPROXY that takes this port elsewhere."
         )
+    if cause is Cause.INTERCEPTED and group.kind.place is Place.SOURCE:
+        who = naming.name(sum(1 << n for n in set(group.sources)))
+        return (
+            f"{who}: this never leaves it, and something there answers: look for a local route to "
+            "the destination (ip route show table local), and in its nat rules for what leaves it "
+            "(nft list ruleset, iptables-save -t nat: OUTPUT) for a redirect or DNAT."
+        )
     if cause is Cause.NETWORK and any(map(expires_by_source, diagnoses)):
         who = naming.name(sum(1 << n for n in set(group.sources)))
         return (

@@ -94,7 +94,7 @@ def title(cause: Cause, subject: Subject) -> str:
         Cause.NOT_ANSWERING: f"{subject.guilty}: what serves {what} takes connections and does not "
         f"answer GET /hello{_held(subject)}",
         Cause.DATA: f"{where}: {_data(subject)}",
-        Cause.INTERCEPTED: f"{where}: something {_interceptor(subject)} answers {what} in the "
+        Cause.INTERCEPTED: f"{where}: something{_interceptor(subject)} answers {what} in the "
         "destination's place",
         Cause.SIZE: f"{where}: {_size(subject)}",
         Cause.FLOWS: f"{where}: {_flows(subject)}",
@@ -126,9 +126,7 @@ def rule_in_words(rule: Rule) -> str:
 def _of_rule(subject: Subject) -> str:
     hit = subject.hits[0]
     group = subject.group
-    verb = queues.verb(hit.rule)
-    if hit.rule.rewrites:
-        verb = "sends"
+    verb = "sends" if hit.rule.rewrites else queues.verb(hit.rule)
     if group.kind.verdict is Verdict.LOSSY:
         verb += " some"
     what = _ended(subject, hit)
@@ -216,8 +214,10 @@ def _inside_node(subject: Subject) -> str:
 
 
 def _interceptor(subject: Subject) -> str:
-    inside = subject.group.kind.place is Place.DESTINATION
-    return f"inside {subject.guilty}" if inside and subject.guilty else "on the way"
+    kind = subject.group.kind
+    if kind.place is Place.PATH:
+        return " on the way"
+    return f" inside {subject.guilty}" if subject.guilty and kind.leg is Leg.FORWARD else ""
 
 
 def _as_one(subject: Subject) -> str:
