@@ -1,11 +1,13 @@
 """What the reader of a run must know besides its verdicts. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from preflight.core.findings.model import Cause, Finding
 from preflight.core.model import Protocol
 from preflight.core.scope import Scope
+
+if TYPE_CHECKING:
+    from preflight.core.findings.model import Finding
 
 _SHOWN = 6
 
@@ -17,7 +19,7 @@ def notes(
     slow: Collection[tuple[int, int]] = (),
     strays: Mapping[int, tuple[int, str]] | None = None,
     damaged: Mapping[int, int] | None = None,
-    findings: Sequence[Finding] = (),
+    findings: "Sequence[Finding]" = (),
 ) -> list[str]:
     """Plain sentences, the most important first.
 
@@ -82,8 +84,10 @@ def _ours(count: int) -> str:
     )
 
 
-def _tells_of(finding: Finding, node: int, address: str) -> bool:
+def _tells_of(finding: "Finding", node: int, address: str) -> bool:
     """Whether it says that the node lacks that address."""
+    from preflight.core.findings.model import Cause
+
     own = finding.cause is Cause.ADDRESS and node in finding.nodes
     return own and address in finding.title.split()
 
