@@ -14,6 +14,7 @@ from preflight.core.findings.model import Block, Cause, Change, Request
 from preflight.core.findings.remedy import Remedy
 from preflight.core.findings.requests import requests
 from preflight.core.findings.translation import borne, on_the_path
+from preflight.core.findings.ttl_words import by_its_cells
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
 from preflight.core.model import Family, Leg, Place
@@ -129,7 +130,8 @@ def _between(
     around = next((turn for d in diagnoses if d.path and (turn := loop(d.path))), ())
     if cause is Cause.NETWORK and around:
         return Mending(advice=f"Correct the routes of {listed(around)} to these destinations.")
-    if cause is Cause.NETWORK and any(d.expired for d in diagnoses):
+    expired = any(d.expired for d in diagnoses) or by_its_cells(group, diagnoses)
+    if cause is Cause.NETWORK and expired:
         return Mending(advice=own or _TTL_RUNS_OUT)
     if cause in _BY_THE_NETWORK:
         known = borne(diagnoses, matrix.probes, tests)

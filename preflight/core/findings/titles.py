@@ -361,7 +361,7 @@ def _network(subject: Subject) -> str:
         return f"{what} goes round between {listed(around)}: a routing loop"
     sources = subject.group.sources
     own = subject.names[sources[0]] if len(sources) == 1 else "the source"
-    if told := runs_out(what, subject.diagnoses, own):
+    if told := runs_out(what, subject.group, subject.diagnoses, own):
         return told
     mark = next((d.marking for d in subject.diagnoses if d.marking), None)
     if mark is not None and mark.dropped is not False:
