@@ -968,6 +968,24 @@ HOPS = (
         ),
     ),
     Row(
+        "a rule for a TCP port that comes before a router looks at the TTL",
+        (Fault("r2", fw("inet prerouting raw", 'iifname "core" tcp dport 4240 drop')),),
+        (
+            Find(
+                Cause.NETWORK,
+                "rack=a → rack=b",
+                4,
+                (
+                    "drops TCP 4240, after $gw_a (hop 1)",
+                    "router 2, 10.99.0.2, answers to another port all the same",
+                ),
+                hop="$gw_a 1",
+                severity=LESS,
+                asks=1,
+            ),
+        ),
+    ),
+    Row(
         "unlike rules of two routers, and a rule that iptables-legacy holds",
         (
             Fault("r2", fw("forward", f"{GENEVE} drop")),
