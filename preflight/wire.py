@@ -86,9 +86,10 @@ Its report has `trials`, in the same order (bit i of a mask is shot i):
 
 and `node`: `trace`, why rules were not or not all traced, empty where they were; `rules`, of
 `agent.ruletext`, with the path of chains that led there, `rewrites` (source or destination) and
-`becomes` (of `agent.rewriting`) where they translate; `counters` {settings, idle, moved,
-seconds}, the last being how long either took; `drops` and `idle_drops`, of `agent.drops`; `failed`,
-what of all this the node could not tell, and why.
+`becomes` (of `agent.rewriting`) where they translate, `queue` and `reader` (of `agent.queues`)
+where they hand packets to a program; `counters` {settings, idle, moved, seconds}, the last being
+how long either took; `drops` and `idle_drops`, of `agent.drops`; `failed`, what of all this the
+node could not tell, and why.
 `pcap` are [seconds since the epoch, out or in, device, packet from its IP header], the packet in
 hexadecimal and at most 256 bytes of it, at most 2,000 of them, in the order they were read.
 

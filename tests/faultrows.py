@@ -340,6 +340,58 @@ NODES = (
             Find(Cause.RULE, "all → n3", 3, ("drops some UDP 6081", "1300"), "n3", mends=True),
         ),
     ),
+    Row(
+        "queues that no program reads, one that may be passed by, and a count of connections",
+        (
+            Fault(
+                "n3",
+                "iptables -t mangle -A PREROUTING -p udp --dport 6081 -j NFQUEUE --queue-num 7; "
+                "iptables -A INPUT -p icmp -j NFQUEUE --queue-num 7 --queue-bypass",
+            ),
+            Fault(
+                "n4",
+                "iptables-legacy -A INPUT -p udp --dport 6081 -j NFQUEUE --queue-balance 2:3; "
+                "iptables-legacy -A INPUT -p tcp -j NFQUEUE --queue-num 9 --queue-bypass",
+                "iptables-legacy -F",
+            ),
+            Fault(
+                "n1",
+                fw(
+                    "input",
+                    f"{GENEVE} add @met {{ ip saddr ct count over 4 }} drop",
+                    more="set met { type ipv4_addr; flags dynamic; }",
+                ),
+            ),
+        ),
+        (
+            Find(
+                Cause.RULE,
+                "all → n1",
+                3,
+                ("drops some UDP 6081", "counts connections", "over 4 at once from one source"),
+                "n1",
+                mends=True,
+            ),
+            Find(
+                Cause.RULE,
+                "all → n3",
+                3,
+                ("n3 itself drops UDP 6081", "no program reads queue 7"),
+                "n3",
+                "iptables ip mangle PREROUTING",
+                mends=True,
+            ),
+            Find(
+                Cause.RULE,
+                "all → n4",
+                3,
+                ("n4 itself drops UDP 6081", "no program reads queues 2-3"),
+                "n4",
+                "iptables-legacy ip filter INPUT",
+                mends=True,
+            ),
+        ),
+    ),
 )
 
 # --- the path ------------------------------------------------------------------------------------
@@ -721,22 +773,53 @@ PATH = (
         ),
     ),
     Row(
-        "two ranges of source ports",
+        "one sender dropped and another rejected by one router",
+        (
+            Fault(
+                "fw",
+                "sysctl -qw net.ipv4.icmp_ratelimit=0",
+                "sysctl -qw net.ipv4.icmp_ratelimit=1000",
+            ),
+            Fault(
+                "fw",
+                fw(
+                    "forward",
+                    f"{B_TO_A} ip saddr $n3 {GENEVE} drop",
+                    f"{B_TO_A} ip saddr $n4 {GENEVE} reject with icmpx admin-prohibited",
+                ),
+            ),
+        ),
+        (
+            Find(Cause.NETWORK, "n3 → rack=a", 2, ("drops UDP 6081, after $gw_b",), asks=1),
+            Find(Cause.NETWORK, "n4 → rack=a", 2, ("rejects UDP 6081, refused by",), asks=1),
+        ),
+    ),
+    Row(
+        "two ranges of source ports for one sender, another range for another",
         (
             Fault(
                 "fw",
                 fw(
                     "forward",
-                    f"{A_TO_B} {GENEVE} udp sport {{ 1024-9999, 58000-65535 }} drop",
+                    f"{A_TO_B} ip saddr $n1 {GENEVE} udp sport {{ 1024-9999, 58000-65535 }} drop",
+                    f"{A_TO_B} ip saddr $n2 {GENEVE} udp sport 30000-45000 drop",
                 ),
             ),
         ),
         (
             Find(
                 Cause.NETWORK,
-                "rack=a → rack=b",
-                4,
-                ("only from some ranges of source ports",),
+                "n1 → rack=b",
+                2,
+                ("only from some ranges of source ports", "none from 102"),
+                flows=FlowPattern.RANGE,
+                asks=1,
+            ),
+            Find(
+                Cause.NETWORK,
+                "n2 → rack=b",
+                2,
+                ("only from some ranges of source ports", "those from 1-2", "none from 3"),
                 flows=FlowPattern.RANGE,
                 asks=1,
             ),
@@ -879,6 +962,24 @@ HOPS = (
                 4,
                 ("drops answers to ICMP echo, after 10.99.0.1 (hop 2 on the way back)",),
                 hop="10.99.0.1 2",
+                severity=LESS,
+                asks=1,
+            ),
+        ),
+    ),
+    Row(
+        "a rule for a TCP port that comes before a router looks at the TTL",
+        (Fault("r2", fw("inet prerouting raw", 'iifname "core" tcp dport 4240 drop')),),
+        (
+            Find(
+                Cause.NETWORK,
+                "rack=a → rack=b",
+                4,
+                (
+                    "drops TCP 4240, after $gw_a (hop 1)",
+                    "router 2, 10.99.0.2, answers to another port all the same",
+                ),
+                hop="$gw_a 1",
                 severity=LESS,
                 asks=1,
             ),

@@ -1,6 +1,7 @@
 """iptables-legacy: the rule whose counter moves with our packets, in real namespaces."""
 
 import socket
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,8 @@ from rulebench import FAR, NEAR, NEEDS_LAB, Bench, Worker, bench, udp
 
 pytestmark = NEEDS_LAB
 COUNT = 5
+_NETFILTER, _QUEUE_CONFIG = 12, 3 << 8 | 2  # linux/netfilter/nfnetlink_queue.h
+_CFG_CMD, _BIND = 1, 1
 Found = list[list[dict[str, Any]]]
 
 
@@ -107,6 +110,34 @@ def test_the_rule_that_moved_with_our_packets(
     assert (found["sure"], found["handle"], found["set_by"]) == (True, 0, [])
     assert found["base"]["hook"] == {"LAST": "input"}.get(found["chain"], found["chain"].lower())
     assert watched.reasons == {}
+
+
+@pytest.mark.parametrize("read", [None, 3, 4])
+def test_whoever_reads_a_queue_decides(cable: Bench, read: int | None) -> None:
+    rule = "-A INPUT -p udp --dport 6081 -j NFQUEUE --queue-num 3"
+    cable.run(cable.far, "iptables-legacy", *rule.split())
+    with cable.call(cable.far, lambda: reader(read)) as program:
+        watched = Watched(cable, cable.far)
+        watched.at("before")
+        watched.at("settle")
+        udp(cable, COUNT)
+        watched.at("after")
+        ((found,),) = watched.suspects(ours())
+        port = program.getsockname()[0]
+    expected = ("3", port, False) if read == 3 else ("3", 0, True)
+    assert (found["queue"], found["reader"], found["sure"]) == expected
+
+
+def reader(queue: int | None) -> socket.socket:
+    """Something that reads a queue of its network namespace, and never says what is to become."""
+    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER)
+    netlink.bind((0, 0))
+    if queue is not None:
+        command = struct.pack("=BB", 0, 0) + struct.pack("!H", queue)
+        command += struct.pack("=HH", 8, _CFG_CMD) + struct.pack("!BxH", _BIND, 0)
+        netlink.send(struct.pack("=IHHII", 16 + len(command), _QUEUE_CONFIG, 5, 1, 0) + command)
+        assert struct.unpack_from("=i", netlink.recv(4096), 16) == (0,)
+    return netlink
 
 
 def test_two_that_moved_alike(cable: Bench) -> None:

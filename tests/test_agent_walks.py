@@ -75,8 +75,28 @@ def test_what_comes_back_from_a_queue_may_end_later() -> None:
     walks.take(INET, message(*OURS, network=header(5)))
     walks.take(INET, message("t", "input", 3, 3, network=header(5)))
     walks.take(INET, message("u", "input", 1, 0, network=header(5)))
-    assert [h["verdict"] for h in walks.hits] == ["queue", "drop"]
-    assert walks.hits[1]["path"] == [["inet", "t", "input"], ["inet", "u", "input"]]
+    assert [h["verdict"] for h in walks.hits] == ["drop"]
+    assert walks.hits[0]["path"] == [["inet", "t", "input"], ["inet", "u", "input"]]
+
+
+def test_what_comes_back_from_a_queue_and_passes_has_not_ended() -> None:
+    """A chain of our own behind all others shows it again."""
+    walks = Walks("preflight_x")
+    for ident in (5, 6):
+        walks.take(INET, message(*OURS, network=header(ident), id=ident))
+        walks.take(INET, message("t", "input", 3, 9 << 16 | 3, network=header(ident), id=ident))
+    walks.take(INET, message("preflight_x", "input", 1, ACCEPT, network=header(6), id=6))
+    assert [(h["ident"], h["queue"], h["bypass"]) for h in walks.hits] == [(5, 9, False)]
+    walks.take(INET, message(*OURS, network=header(7), id=5))  # another has its number now
+    walks.take(INET, message("preflight_x", "input", 1, ACCEPT, network=header(7), id=5))
+    assert [h["ident"] for h in walks.hits] == [5]
+
+
+def test_a_queue_that_may_be_passed_by() -> None:
+    walks = Walks("preflight_x")
+    walks.take(INET, message(*OURS, network=header(5)))
+    walks.take(INET, message("t", "input", 3, 2 << 16 | 0x8000 | 3, network=header(5)))
+    assert [(h["verdict"], h["queue"], h["bypass"]) for h in walks.hits] == [("queue", 2, True)]
 
 
 def test_the_number_of_an_earlier_packet() -> None:

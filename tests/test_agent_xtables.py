@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight.agent.firewall import commands, legacy
+from preflight.agent.firewall import commands, legacy, queues
 from preflight.agent.firewall.legacy import LegacyCounters, Reading, movements, parse, suspects
 from preflight.agent.firewall.xtmatch import Lost, can_match
 from preflight.agent.firewall.xtwords import split
@@ -92,10 +92,46 @@ def test_a_table_that_was_changed_or_set_back_tells_nothing() -> None:
         assert movements(idle, ours) == {}
 
 
-def test_a_queue_is_never_sure() -> None:
-    moved = movements((reading(0, 0), reading(1, 0)), (reading(1, 0), reading(2, 0, 5)))
-    ((rule,),) = suspects(4, moved, [probes(5)])
-    assert (rule["verdict"], rule["sure"]) == ("queue", False)
+@pytest.mark.parametrize(
+    ("option", "readers", "expected"),
+    [
+        ("--queue-num 0", None, ("queue", "0", None, False)),  # who reads them is not known
+        ("--queue-num 0", {0: 4711, 1: 5}, ("queue", "0", 4711, False)),  # who reads it decides
+        ("--queue-num 0", {1: 4711}, ("queue", "0", 0, True)),  # nobody: the kernel drops it
+        ("--queue-num 9", {}, ("queue", "9", 0, True)),
+        ("--queue-balance 1:3", {3: 4711}, ("queue", "1-3", 4711, False)),
+        ("--queue-balance 1:3 --queue-cpu-fanout", {4: 4711}, ("queue", "1-3", 0, True)),
+        ("--queue-num 0 --queue-bypass", {0: 4711}, ("queue", "0", 4711, False)),
+        ("--queue-num 0 --queue-bypass", {}, None),  # they pass
+        ("--queue-num 0 --queue-bypass", None, ("queue", "0", None, False)),
+    ],
+)
+def test_a_queue_ends_what_nobody_reads(
+    option: str, readers: dict[int, int] | None, expected: tuple[object, ...] | None
+) -> None:
+    saved = SAVED.replace("--queue-num 0", option)
+    first, last = (Reading(t, parse(saved.format(a=0, b=b))) for t, b in ((0, 0), (1, 5)))
+    (found,) = suspects(4, movements((first, first), (first, last)), [probes(5)], readers)
+    told = [tuple(r[key] for key in ("verdict", "queue", "reader", "sure")) for r in found]
+    assert told == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        (b"", {}),
+        (b"    9   4711     0 2 65531     0     0        0  1\n", {9: 4711}),
+        (b"    0      1     0 2 65531     0     0        0  1\n65535 4294962893 0 2 9 0 0 0  1\n",
+         {0: 1, 65535: 4294962893}),
+    ],
+)  # fmt: skip
+def test_who_reads_which_queue(text: bytes, known: dict[int, int]) -> None:
+    assert queues.parse(text) == known
+
+
+def test_whoever_read_a_queue_at_any_time_counts() -> None:
+    assert queues.ever([{1: 2}, {3: 4}]) == {1: 2, 3: 4}
+    assert queues.ever([{1: 2}, None]) is None
 
 
 def test_the_policy_of_a_chain_that_our_packets_never_pass() -> None:

@@ -272,7 +272,7 @@ def test_sessions_are_what_the_module_says() -> None:
             flows = {(s.source_port, s.port) for s in shots}
             fresh = {flow for flow in flows if flow[0] not in known or flow[1] != 6081}
             assert len(fresh) <= most
-    assert len({(s.source_port, s.port) for s in planned(HEALTH)}) == 11
+    assert len({(s.source_port, s.port) for s in planned(HEALTH)}) == 12
     assert len({(s.source_port, s.port) for s in planned(thorough=True)}) <= 80
 
 

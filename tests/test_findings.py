@@ -31,6 +31,7 @@ from preflight.core.groups import groups
 from preflight.core.matrix import Matrix
 from preflight.core.model import Cause as CellCause
 from preflight.core.model import Evidence, Leg, Outcome, Place, Severity, Verdict
+from preflight.report.telling import verdict
 
 RULE = Rule(
     "nft", "inet", "filter", "input", 12, 0, False, "udp dport 6081 drop", "corp baseline", False,
@@ -294,3 +295,50 @@ def test_one_translated_destination_is_one_finding_however_it_ends() -> None:
     assert (finding.cause, finding.cells) == (Cause.TRANSLATION, 3)
     other = {0: looked(path=way), 1: Looked(3, 2, Diagnosis())}
     assert [one.cause for one in found(matrix, other)] == [Cause.TRANSLATION, Cause.NETWORK]
+
+
+@pytest.mark.parametrize(
+    ("place", "leg", "who", "asks"),
+    [
+        (Place.PATH, Leg.FORWARD, "something on the way answers", True),
+        (Place.SOURCE, Leg.FORWARD, "something inside n3 answers", False),
+        (Place.DESTINATION, Leg.FORWARD, "something inside n1 answers", False),
+        (Place.DESTINATION, Leg.REPLY, "something answers", False),  # its own tap saw no answer
+        (None, Leg.FORWARD, "something answers", True),
+    ],
+)
+def test_what_answers_in_the_destinations_place_is_where_it_can_be(
+    place: Place | None, leg: Leg, who: str, asks: bool
+) -> None:
+    """No network is asked for what does not leave its node, or has come to the other."""
+    answered = Outcome(
+        Verdict.BLOCKED, leg, place, CellCause.INTERCEPTED, None, Evidence(sent=5, left=0)
+    )
+    (one,) = found(sample(4, 2, [Fault(answered, "n3", "n1", "echo")]).matrix)
+    assert one.title == f"n3 → n1: {who} ICMP echo in the destination's place"
+    assert bool(one.requests) is asks
+    assert ("local route" in one.advice) is (place is Place.SOURCE)
+
+
+@pytest.mark.parametrize("says", ["time to live exceeded (11/0)", "host prohibited (3/10)"])
+def test_a_ttl_that_runs_out_is_no_refusal(says: str) -> None:
+    """Before any closer look, and in whatever words it is told."""
+    router = "198.18.1.1"
+    ran_out = rejected(router)._replace(detail=f"ICMP {says}")
+    refused = rejected(router)._replace(detail="ICMP communication prohibited (3/13)")
+    matrix = sample(4, 2, [
+        Fault(ran_out, "n1", "n3", "geneve"),
+        Fault(refused, "n2", "n3", "geneve"),
+        Fault(refused, "n1", "n3", "health"),
+    ]).matrix  # fmt: skip
+    expired = "exceeded" in says
+    cells = (1, 2) if expired else (3,)
+    assert sorted(finding.cells for finding in found(matrix)) == [*cells]
+    one = next(finding for finding in found(matrix) if finding.cells == cells[0])
+    assert (f"the TTL of UDP 6081 runs out at {router}" in one.title) is expired
+    assert ("rejects" in one.title) is not expired
+    assert ("routes" in one.advice, bool(one.requests)) == (expired, not expired)
+    headline, advice = verdict(ran_out, one.tests[0], matrix)
+    how = f"its TTL ran out at {router}" if expired else f"rejected by {router}"
+    assert headline == f"blocked on the path, {how}"
+    assert ("loop" in advice) is expired

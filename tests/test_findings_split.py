@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from samples import (
     ANSWERED,
     DROPPED_AT_DESTINATION,
@@ -213,6 +214,12 @@ def test_sizes_flows_and_contents_that_contradict_each_other_are_two_causes() ->
     def flows(pattern: FlowPattern) -> Flows:
         return Flows(pattern, 36, (), 100, 144)
 
+    def ranged(first: int, last: int, spared: int = 0) -> Flows:
+        ports = range(0, 36_000, 1000)
+        dead = tuple(p for p in ports if first <= p <= last and p != spared)
+        alive = tuple(p for p in ports if p not in dead)
+        return Flows(FlowPattern.RANGE, 36, dead, 100, 144, alive)
+
     def of_size(largest: int) -> Size:
         return Size(largest, largest + 1, None, 1500, True, None, None)
 
@@ -224,6 +231,9 @@ def test_sizes_flows_and_contents_that_contradict_each_other_are_two_causes() ->
         (lossy, "flows", flows(FlowPattern.RANDOM), flows(FlowPattern.LIMITED), None),
         (lossy, "flows", flows(FlowPattern.HIGH_ONLY), flows(FlowPattern.ALL), apart),
         (lossy, "flows", flows(FlowPattern.SOME_DEAD), flows(FlowPattern.ALL), None),
+        (lossy, "flows", ranged(2000, 9000), ranged(5000, 9000), apart),
+        (lossy, "flows", ranged(2000, 9000), ranged(20_000, 30_000), apart),
+        (lossy, "flows", ranged(2000, 9000), ranged(3000, 9000, 5000), None),  # loss, too
         (sizes, "size", of_size(1400), of_size(1450), apart),
         (sizes, "size", of_size(1400), of_size(1400), None),
         (dropped, "content", content(ContentPattern.PORT), content(ContentPattern.TUNNEL), apart),
@@ -271,6 +281,38 @@ def test_what_a_rejecting_router_had_no_errors_left_for_is_its_own_too() -> None
     (one,) = findings(matrix, groups(matrix))
     assert (one.where, one.cells) == ("rack=a ↔ rack=b", 16)
     assert "rejects UDP 6081 and TCP 4240" in one.title
+
+
+@pytest.mark.parametrize(
+    ("dropped", "rejected_", "found"),
+    [
+        # All of one sender's are dropped, all of the other's rejected: errors do not run out so.
+        ("n3 > rack=a", "n4 > rack=a", {("n3 → rack=a", "drops"), ("n4 → rack=a", "rejects")}),
+        ("n3 > n1", "n4 > n1", {("rack=b → n1", "rejects")}),  # a cell each: by chance
+        ("n3 > n1", "n3 > n2", {("n3 → rack=a", "rejects")}),
+        ("n3 > rack=a", "n4 > n1", {("n3 → rack=a; n4 → n1", "rejects")}),
+    ],
+)
+def test_one_sender_dropped_and_another_rejected(
+    dropped: str, rejected_: str, found: set[tuple[str, str]]
+) -> None:
+    here, there = dropped.split(" > "), rejected_.split(" > ")
+    matrix = sample(4, 2, [
+        Fault(DROPPED_ON_PATH, here[0], here[1], "geneve"),
+        Fault(rejected("198.18.2.1"), there[0], there[1], "geneve"),
+    ]).matrix  # fmt: skip
+    bad = groups(matrix)
+    path = Path((Router(1, "198.18.2.1"),), 2, 1, False)
+    looks = {
+        i: [between(g.sources[0], g.destinations[0], path=path)]
+        for i, g in enumerate(bad)
+        if g.kind.cause is CellCause.DROPPED
+    }
+    told_of = findings(matrix, bad, looks)
+    assert {(f.where, "rejects" if "rejects" in f.title else "drops") for f in told_of} == found
+    for one in told_of:
+        silent = len(found) == 1
+        assert any("without a word" in words for words in one.unknown) is silent
 
 
 def test_what_is_sent_first_and_dropped_was_not_rejected_later() -> None:

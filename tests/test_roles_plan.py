@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
+from found import finding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import sample
 
 from preflight import inventory
 from preflight.agent.packets import udp_ports
+from preflight.core.findings.model import Cause
 from preflight.core.model import (
     ECHO,
     GENEVE,
@@ -137,6 +139,19 @@ def test_what_nobody_needs_is_said() -> None:
     assert note == (
         "etcd-peer was not tested: no pair of these nodes needs it (role=etcd → role=etcd)"
     )
+
+
+def test_an_address_that_a_node_lacks_is_said_once() -> None:
+    found = scope(Inventory("x", nodes(["cp", "worker"]), (GENEVE,)), CheckOptions())
+    hellos = {0: {"absent": ["fd00::9"], "udp": ()}, 1: {"absent": ["fd00::99"], "udp": ()}}
+    lacks = finding(Cause.ADDRESS, "n1 does not have its own address fd00::99")._replace(nodes=(1,))
+    said = [note.split(",")[0] for note in notes(found, [[]], hellos)]
+    assert said == [f"{n.name} does not have its address {a}" for n, a in zip(
+        found.nodes, ("fd00::9", "fd00::99"), strict=True
+    )]  # fmt: skip
+    assert [n.split(",")[0] for n in notes(found, [[]], hellos, findings=[lacks])] == said[:1]
+    other = lacks._replace(nodes=(0,)), lacks._replace(cause=Cause.NEIGHBOUR)
+    assert len(notes(found, [[]], hellos, findings=other)) == 2
 
 
 def test_few_pairs_leave_flows_to_the_others() -> None:

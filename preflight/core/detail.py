@@ -34,6 +34,7 @@ _ICMP: Mapping[Family, Mapping[tuple[int, int], str]] = {
 }
 
 
+_RAN_OUT = ("ICMP time to live exceeded (11/0)", "ICMPv6 hop limit exceeded (3/0)")
 _NOBODY = ("ICMP host unreachable (3/1)", "ICMPv6 address unreachable (1/3)")
 
 _ERRNO: Mapping[int, str] = {
@@ -67,6 +68,12 @@ def detail(
 def finds_nobody(outcome: Outcome) -> bool:
     """Whether its detail is an ICMP error of a router that finds nobody behind the address."""
     return outcome.detail is not None and outcome.detail.startswith(_NOBODY)
+
+
+def ran_out(outcome: Outcome) -> bool:
+    """Whether what is called a rejection is a router's word that a TTL has run out there."""
+    told = outcome.detail or ""
+    return outcome.cause is Cause.REJECTED and any(words in told for words in _RAN_OUT)
 
 
 def _of_unknown(outcome: Outcome, reading: Reading, sightings: Sightings) -> Iterator[str]:

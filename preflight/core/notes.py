@@ -1,10 +1,13 @@
 """What the reader of a run must know besides its verdicts. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from preflight.core.model import Protocol
 from preflight.core.scope import Scope
+
+if TYPE_CHECKING:
+    from preflight.core.findings.model import Finding
 
 _SHOWN = 6
 
@@ -16,12 +19,14 @@ def notes(
     slow: Collection[tuple[int, int]] = (),
     strays: Mapping[int, tuple[int, str]] | None = None,
     damaged: Mapping[int, int] | None = None,
+    findings: "Sequence[Finding]" = (),
 ) -> list[str]:
     """Plain sentences, the most important first.
 
     `inert` lists for each probe who was sent its harmless form; `slow` the pairs of which packets
     came after they had been given up; `strays` for each node that got packets which were not for
     it their number and one of them in words; `damaged` that of packets whose content was changed.
+    What one of `findings` says is not said again.
     """
     out = []
     for node, (count, example) in sorted((strays or {}).items()):
@@ -37,6 +42,8 @@ def notes(
         )
     for node, hello in sorted(hellos.items()):
         for address in map(str, hello.get("absent", ())):
+            if any(_tells_of(finding, node, address) for finding in findings):
+                continue
             over = "IPv6" if ":" in address else "IPv4"
             off = ", and `sysctl -a -r disable_ipv6`" if over == "IPv6" else ""
             out.append(
@@ -75,6 +82,14 @@ def _ours(count: int) -> str:
     return (
         f"{count} packets of this run that were" if count != 1 else "a packet of this run that was"
     )
+
+
+def _tells_of(finding: "Finding", node: int, address: str) -> bool:
+    """Whether it says that the node lacks that address."""
+    from preflight.core.findings.model import Cause
+
+    own = finding.cause is Cause.ADDRESS and node in finding.nodes
+    return own and address in finding.title.split()
 
 
 def names(scope: Scope, nodes: Sequence[int]) -> str:

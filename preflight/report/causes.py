@@ -46,7 +46,7 @@ def tell_causes(
 def _tell(paper: Writer, blocks: Sequence[Group], matrix: Matrix) -> None:
     first = blocks[0]
     kind = first.kind
-    who = words.rejecter(kind, matrix)
+    who = words.rejecter(kind, matrix, first.sample.outcome)
     tests = words.tests_in_words(first.tests, matrix)
     title = f"{tests}: {words.headline(kind, who)} ({first.severity})"
     paper.sentence((title, _style(first)), indent=2)

@@ -20,7 +20,7 @@ def verdict(outcome: Outcome, test: FamilyProbe, matrix: Matrix) -> tuple[str, s
     if outcome.verdict is Verdict.OPEN:
         return "open", ""
     kind = Kind(*outcome[:5])
-    who = words.rejecter(kind, matrix)
+    who = words.rejecter(kind, matrix, outcome)
     what = traffic(matrix.probes[test.probe], test.family)
     return words.headline(kind, who), words.remedy(kind, what, who)
 

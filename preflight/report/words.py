@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from preflight.core.detail import ran_out
 from preflight.core.findings.rejecters import Rejecter
 from preflight.core.findings.rejecters import rejecter as known
 from preflight.core.groups import FamilyProbe, Kind
@@ -13,6 +14,7 @@ from preflight.core.model import (
     Cause,
     Evidence,
     Leg,
+    Outcome,
     Place,
     Verdict,
 )
@@ -96,6 +98,9 @@ _IN_OVERLAY: _Remedies = {
     (None, Cause.INTERCEPTED): "Something else answers {what}: two owners of one address?",
 }
 _REJECTED_BY = "{who} refuses it: allow {what} there."
+_RAN_OUT = (
+    "Nobody refuses {what}: its TTL runs out. Look for a routing loop, and for what sets the TTL."
+)
 _LOSSY: _Remedies = {
     (Leg.FORWARD, Cause.SIZE): "Small packets pass, full-size ones do not: a device on the way has "
     "a smaller MTU, or drops fragments.",
@@ -133,7 +138,7 @@ def headline(kind: Kind, rejecter: Rejecter | None) -> str:
     place = _PLACES[kind.place]
     how = _CAUSES.get(kind.cause, str(kind.cause)) if kind.cause else None
     if kind.cause is Cause.REJECTED and rejecter:
-        how = f"rejected {rejecter}"
+        how = f"its TTL ran out at {rejecter.who}" if rejecter.expired else f"rejected {rejecter}"
     if kind.verdict is Verdict.UNKNOWN:
         return f"unknown, {how}" if how else "unknown"
     if kind.verdict is Verdict.CLOSED:
@@ -154,7 +159,7 @@ def remedy(kind: Kind, what: str, rejecter: Rejecter | None) -> str:
     elif kind.verdict is Verdict.LOSSY:
         text = _LOSSY.get((kind.leg, kind.cause)) or _LOSSY.get((kind.leg, None), "")
     elif by and kind.cause is Cause.REJECTED and kind.leg is Leg.FORWARD:
-        text = _REJECTED_BY
+        text = _RAN_OUT if rejecter is not None and rejecter.expired else _REJECTED_BY
     else:
         text = {**_BLOCKED, **_IN_OVERLAY}.get((kind.leg, kind.cause)) or _BLOCKED.get(
             (kind.leg, kind.place), ""
@@ -162,12 +167,13 @@ def remedy(kind: Kind, what: str, rejecter: Rejecter | None) -> str:
     return text.format(what=what, who=by[:1].upper() + by[1:])
 
 
-def rejecter(kind: Kind, matrix: Matrix) -> Rejecter | None:
-    """Who rejected, as far as the cell's own evidence goes."""
+def rejecter(kind: Kind, matrix: Matrix, example: Outcome | None = None) -> Rejecter | None:
+    """Who rejected, as far as the cell's own evidence goes; `example` is one of its outcomes."""
     if kind.rejected_by is None:
         return None
     owners = {address: node.name for node in matrix.nodes for address in node.addresses}
-    return known(kind.rejected_by, kind.place, owners)
+    found = known(kind.rejected_by, kind.place, owners)
+    return found._replace(expired=example is not None and ran_out(example))
 
 
 def tests_in_words(tests: Sequence[FamilyProbe], matrix: Matrix) -> str:

@@ -135,6 +135,7 @@ def measure(
                 survey.slow,
                 _in_words(strays.astray, found),
                 strays.damaged,
+                found,
             ),
             *heard,
             *options.notes,

@@ -60,6 +60,7 @@ _DEEP = (
     "preflight.agent.firewall.xtables",
     "preflight.agent.firewall.xtwords",
     "preflight.agent.firewall.xtmatch",
+    "preflight.agent.firewall.queues",
     "preflight.agent.firewall.guardian",
     "preflight.agent.firewall.tracetable",
     "preflight.agent.firewall.walks",

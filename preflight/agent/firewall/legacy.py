@@ -6,7 +6,7 @@ counts. Only tables that are in use already are asked for, so nothing is loaded.
 
 from time import monotonic
 
-from preflight.agent.firewall import commands, xtables
+from preflight.agent.firewall import commands, queues, xtables
 from preflight.agent.firewall.commands import CommandError
 from preflight.agent.firewall.xtmatch import Lost, can_match
 from preflight.agent.firewall.xtwords import option, split
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from preflight.agent.firewall.queues import Readers
+
 PATIENCE_S = 2.0  # for one reading
 _TOOLS = {4: "iptables", 6: "ip6tables"}
 _FAMILY = {4: "ip", 6: "ip6"}
 _ENDS = ("DROP", "REJECT", "TARPIT", "CHAOS", "DELUDE", "STEAL")
-_QUEUES = ("NFQUEUE", "QUEUE")  # whoever reads the queue decides
+_STOPS = _ENDS + queues.TARGETS
 _CHAINS = {True: ("PREROUTING", "INPUT"), False: ("OUTPUT", "POSTROUTING")}  # by Lost.incoming
 _PRIORITIES = {"raw": -300, "mangle": -150, "nat": -100, "filter": 0, "security": 50}
 # Which targets rewrite what, in which chain of the nat table (by Lost.incoming).
@@ -159,9 +161,15 @@ def _counts(table: Table) -> "dict[str, int]":
 
 
 def suspects(
-    family: int, moved: "dict[str, _Movement]", lost: "Sequence[Lost]"
+    family: int,
+    moved: "dict[str, _Movement]",
+    lost: "Sequence[Lost]",
+    readers: "Readers | None" = None,
 ) -> "list[list[dict[str, Any]]]":
-    """For each of `lost` the rules that may have ended it: see `LegacyCounters.suspects`."""
+    """For each of `lost` the rules that may have ended it: see `LegacyCounters.suspects`.
+
+    `readers` are those of queues, as `queues.readers` has them.
+    """
     out = []
     for one in lost:
         found = []
@@ -171,10 +179,16 @@ def suspects(
             for rule, base in _reached(movement, one):
                 known = _known(rule, one.incoming, lost)
                 if one.packets and _ended(movement, rule, one, known):
-                    exact = _explained(movement, rule, lost, known)
-                    found.append((_told(family, name, movement, rule, base, one), exact))
+                    told = _told(family, name, movement, rule, base, one)
+                    if rule.target in queues.TARGETS:
+                        told.update(queues.told(queues.span(rule.words), readers))
+                        if queues.goes_on(rule.words, told["reader"]):
+                            continue
+                    found.append((told, _explained(movement, rule, lost, known)))
         for told, exact in found:
-            told["sure"] = exact and len(found) == 1 and told["verdict"] != "queue"
+            # Whoever reads a queue decides.
+            ends = told["verdict"] != "queue" or told["reader"] == queues.NOBODY
+            told["sure"] = exact and len(found) == 1 and ends
         out.append([told for told, _ in found[:_MOST]])
     return out
 
@@ -216,7 +230,7 @@ def _least(lost: Lost) -> int:
 
 def _ended(movement: _Movement, rule: Rule, lost: Lost, known: int) -> bool:
     """Whether it may have ended them, or made of them what they became."""
-    if rule.target not in (_TRANSLATORS[lost.rewrites] if lost.rewrites else _ENDS + _QUEUES):
+    if rule.target not in (_TRANSLATORS[lost.rewrites] if lost.rewrites else _STOPS):
         return False
     moved = movement.of(rule)
     return moved >= _least(lost) and moved > movement.noise(rule, known)
@@ -225,7 +239,7 @@ def _ended(movement: _Movement, rule: Rule, lost: Lost, known: int) -> bool:
 def _explained(movement: _Movement, rule: Rule, lost: "Sequence[Lost]", known: int) -> bool:
     """Did it move by no more than what we lost there and others usually send?"""
     # A flow whose packets are thrown away is a new one with each of them.
-    translates = rule.target not in _ENDS + _QUEUES
+    translates = rule.target not in _STOPS
     alike = [one for one in lost if can_match(rule.words[2:], one)]
     ours = sum(one.packets + one.doubtful for one in alike if bool(one.rewrites) is translates)
     return movement.of(rule) <= ours + movement.noise(rule, known)
@@ -241,7 +255,7 @@ def _told(
         "chain": rule.chain,
         "handle": 0,
         "policy": not rule.position,
-        "verdict": "queue" if rule.target in _QUEUES else "drop",
+        "verdict": "queue" if rule.target in queues.TARGETS else "drop",
         "text": rule.text[:_LONGEST],
         "comment": option(rule.words, "--comment"),
         "tool": _TOOLS[family] + "-legacy",
@@ -300,6 +314,7 @@ class LegacyCounters:
         self._seconds = seconds
         self._families = [family for family in _TOOLS if xtables.tables(family)]
         self._readings: dict[str, dict[int, Reading]] = {}
+        self._readers: list[Readers | None] = []  # at each reading
 
     @property
     def present(self) -> bool:
@@ -327,7 +342,8 @@ class LegacyCounters:
 
         As `ruletext.describe` tells of a rule, with tool iptables-legacy or ip6tables-legacy, or
         iptables or ip6tables on a node old enough to have no other kind;
-        packets: by how many its counter moved; sure: it is the only one and moved as it should.
+        packets: by how many its counter moved; sure: it is the only one and moved as it should;
+        queue, reader: of one that hands them to a queue, see `queues.told`.
         """
         out: list[list[dict[str, Any]]] = [[] for _ in lost]
         for family in self._families:
@@ -338,7 +354,8 @@ class LegacyCounters:
             except KeyError:
                 continue  # not read: see `reasons`
             places = [i for i, one in enumerate(lost) if one.family == family]
-            for i, found in zip(places, suspects(family, moved, [lost[i] for i in places])):
+            here = [lost[i] for i in places]
+            for i, found in zip(places, suspects(family, moved, here, queues.ever(self._readers))):
                 out[i] = found
         for rule in (rule for rules in out for rule in rules):
             if not commands.find(rule["tool"]):
@@ -351,6 +368,7 @@ class LegacyCounters:
     def _read(self, moment: str) -> None:
         end = monotonic() + self._seconds
         out = self._readings[moment] = {}
+        self._readers.append(queues.readers())
         for family in self._families:
             tool = saver(family, end)
             if not tool:

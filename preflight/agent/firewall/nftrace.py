@@ -108,6 +108,7 @@ class RuleTrace:
 
         ident, protocol, transport (hexadecimal), source, destination: the packet; family, table,
         chain, handle (0 for the chain's policy), policy, verdict (drop, stolen, queue): its end;
+        queue, bypass: the number of that queue, and whether it goes on where nobody reads it;
         turn: what led to the policy past the rest of the chain, a goto's or return's handle, or 0;
         base: the chain at the hook that led there; path: [family, table, chain] it walked; device.
         """

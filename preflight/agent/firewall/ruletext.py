@@ -6,7 +6,7 @@ nf_tables itself tells.
 
 from time import monotonic
 
-from preflight.agent.firewall import commands
+from preflight.agent.firewall import commands, queues
 from preflight.agent.firewall.commands import CommandError
 from preflight.agent.firewall.nfnetlink import Nfnetlink
 from preflight.agent.firewall.nftrules import Rule, base_chain, generation, rules
@@ -36,11 +36,19 @@ def describe(
     the program that speaks to nf_tables iptables, ip6tables, iptables-nft or ip6tables-nft;
     position in the chain from 1, of a policy that of `turn`, 0 where not known; base: type, hook,
     priority and policy of the base chain; rejects; chain_rules: how many, -1 where not known;
-    set_by: empty. `seconds` bounds the tools' time; without them, and without an answer, `text`
-    says less.
+    set_by: empty; queue, reader: of one that hands packets to queues, see `queues.told`. What goes
+    on for want of a reader has not ended. `seconds` bounds the tools' time; without them, and
+    without an answer, `text` says less.
     """
     distinct: dict[Any, dict[str, Any]] = {}
+    readers = queues.readers()
+    spans: dict[Any, list[int]] = {}
     for hit in hits:
+        if "queue" in hit:
+            number = hit["queue"]
+            if hit["bypass"] and queues.reader((number, number), readers) == queues.NOBODY:
+                continue
+            spans.setdefault(tuple(hit.get(name, 0) for name in _KEY), []).append(number)
         if len(distinct) < _MOST_RULES:
             distinct.setdefault(tuple(hit.get(name, 0) for name in _KEY), hit)
     try:
@@ -59,6 +67,8 @@ def describe(
             if hit.get("turn"):
                 told["position"] = chains[key[:3]].position(hit["turn"])
             told.update(zip(_KEY, key), policy=hit["policy"])
+            if key in spans:
+                told.update(queues.told((min(spans[key]), max(spans[key])), readers))
             told["base"] = base_chain(netlink, hit["family"], hit["table"], hit["base"])
             out.append(told)
         return out

@@ -26,6 +26,7 @@ _NETWORK, _TRANSPORT, _IIF, _OIF, _POLICY = 8, 9, 10, 12, 16
 _BY_POLICY, _BY_RULE = 1, 3  # enum nft_trace_types; 2 is the return from a chain
 _ENDS = {DROP: "drop", STOLEN: "stolen", QUEUE: "queue"}
 _VERDICT_BITS = 0xFF  # above them an errno, or the number of a queue
+_BYPASS, _QUEUE_SHIFT = 0x8000, 16  # of a queue's verdict: goes on where nobody reads it
 _NEGATIVE = 1 << 31
 _GOTO, _RETURN = (1 << 32) - 4, (1 << 32) - 5  # of enum nft_verdicts
 _WITH_PORTS = (6, 17)
@@ -36,8 +37,8 @@ class _Packet:
     """One packet of ours on its way through the chains."""
 
     __slots__ = (
-        "base", "device", "ends", "identity", "matched", "network", "path", "seen", "transport",
-        "turn",
+        "base", "device", "ends", "identity", "matched", "network", "path", "queued", "seen",
+        "transport", "turn",
     )  # fmt: skip
 
     def __init__(self, network: bytes, transport: bytes) -> None:
@@ -50,7 +51,14 @@ class _Packet:
         self.turn = 0  # the rule there by which it left for good, past what comes after
         self.device = 0
         self.ends = _ends(network, transport)  # as last shown
+        self.queued: dict[str, Any] | None = None  # its end, unless it comes back
         self.matched: list[list[Any]] = []  # family, table, chain, handle, base: rules since then
+
+    def came_back(self) -> None:
+        """It was seen behind the queue: that was not its end."""
+        if self.queued is not None:
+            self.queued["verdict"] = ""
+            self.queued = None
 
 
 def _identity(network: bytes) -> bytes:
@@ -63,15 +71,20 @@ def _identity(network: bytes) -> bytes:
 
 
 class Walks:
-    """`take` every message; `hits` are what became of our packets."""
+    """`take` every message."""
 
     def __init__(self, table: str) -> None:
         self._own = table
         # The kernel tells packets apart by a hash of where they lie in memory and of their flow,
         # so a later packet may well have the number of an earlier one.
         self._packets: dict[bytes, _Packet] = {}
-        self.hits: list[dict[str, Any]] = []
+        self._hits: list[dict[str, Any]] = []
         self._rewrites: list[dict[str, Any]] = []
+
+    @property
+    def hits(self) -> "list[dict[str, Any]]":
+        """The ends of our packets, in the order in which they were told."""
+        return [hit for hit in self._hits if hit["verdict"]]
 
     @property
     def rewrites(self) -> "list[dict[str, Any]]":
@@ -118,7 +131,8 @@ class Walks:
             packet.matched.append([*step, handle, packet.base])
         verdict = _verdict(kind, found)
         if verdict:
-            self._end(packet, step, 0 if kind == _BY_POLICY else handle, verdict)
+            code = _code(found) if verdict == "queue" else 0
+            self._end(packet, step, 0 if kind == _BY_POLICY else handle, verdict, code)
             if verdict != "queue":  # else it may come back
                 del self._packets[number]
 
@@ -142,6 +156,8 @@ class Walks:
                 del self._packets[next(iter(self._packets))]
             self._packets.pop(number, None)  # so that the new one is the youngest
             packet = self._packets[number] = _Packet(network, transport)
+        else:
+            packet.came_back()
         packet.seen.add(chain)
 
     def _shown(self, packet: _Packet, network: bytes, transport: bytes) -> None:
@@ -149,16 +165,19 @@ class Walks:
         ends = _ends(network, transport)
         if _identity(network) != packet.identity:
             return
+        packet.came_back()
         if ends != packet.ends and packet.matched and len(self._rewrites) < _MOST_HITS:
             self._rewrites += rewriting(packet, ends)
         packet.ends, packet.matched = ends, []
 
-    def _end(self, packet: _Packet, step: "list[str]", handle: int, verdict: str) -> None:
-        if len(self.hits) >= _MOST_HITS:
+    def _end(
+        self, packet: _Packet, step: "list[str]", handle: int, verdict: str, code: int
+    ) -> None:
+        if len(self._hits) >= _MOST_HITS:
             return
         source, destination = addresses(packet.network)
         v4 = packet.network[0] >> 4 == 4
-        self.hits.append(
+        self._hits.append(
             {
                 "ident": int_of(packet.network[4:6]) if v4 else 0,
                 "protocol": int_of(packet.network[9:10] if v4 else packet.network[6:7]),
@@ -177,6 +196,10 @@ class Walks:
                 "device": _device(packet.device),
             }
         )
+        if verdict == "queue":
+            packet.queued = self._hits[-1]
+            packet.queued["queue"] = code >> _QUEUE_SHIFT
+            packet.queued["bypass"] = bool(code & _BYPASS)
 
 
 def rewriting(packet: _Packet, ends: "tuple[str, str, int, int] | None") -> "list[dict[str, Any]]":

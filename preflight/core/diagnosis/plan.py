@@ -4,8 +4,8 @@ What a firewall has to remember of it, in sessions of one or a few packets:
 
 - PLAIN, HOP, CONTENT and SIZE: over UDP none that it does not know already, where the source ports
   of the looks are given, as they go in those very flows; else 10. Of an open cell 10 all the same,
-  of a brief look 2. Over TCP 6: a SYN has a port of its own, but the rising TTL is one flow. ICMP:
-  one.
+  of a brief look 2. Over TCP 7: a SYN has a port of its own, but the rising TTL is one flow to
+  the probe's port and one to another. ICMP: one.
 - CONTROL: 6 over UDP, 5 over TCP.
 - FLOW: one for each source port that the looks did not use, so at most 24 for a blocked cell, 36
   for a lossy one, 64 where asked to be thorough.
@@ -213,11 +213,11 @@ class _Aim:
         """TTL 1 to `most`, twice, all in one flow: other ports may take another path.
 
         In rounds, so that no router is asked twice at once: Linux sends six ICMP errors to one
-        peer, then one a second. UDP goes to a control port as well, once: a router that answers
-        there and not here drops for the port, and is not just silent.
+        peer, then one a second. What has ports goes to a control port as well, once: a router that
+        answers there and not here drops for the port, and is not just silent.
         """
         ports = [self._port, self._port]
-        if self._protocol is Protocol.UDP:
+        if self._protocol is not Protocol.ICMP:
             ports.insert(1, control_ports(self._port, 1)[0])
         for port in ports:
             for ttl in range(1, most + 1):

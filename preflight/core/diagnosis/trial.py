@@ -18,6 +18,7 @@ VANTAGES = ("sent", "left", "arrived", "accepted", "answered", "returned", "rece
 _AT_SOURCE = ("sent", "left", "returned", "received")
 _AT_DESTINATION = ("arrived", "accepted", "answered")
 _MOST = 1 << 20  # for numbers that a node tells
+_PORTS = 1 << 32  # of netlink
 # In place of a leg: who brings packets asks for the node in vain, somebody does who may bring them,
 # or the node asks for its own next hop.
 SOUGHT, ASKED, SEEKS = DISCOVERY = ("sought", "asked", "seeks")
@@ -139,6 +140,8 @@ class Rule(NamedTuple):
     sure: bool  # False: one of several that may have done it
     rewrites: str = ""  # SOURCE or DESTINATION, where it does not end packets but translates them
     becomes: str = ""  # what that then is: `port 6082`, an address, both; empty: not known
+    queue: str = ""  # where it hands packets to a program (NFQUEUE): which queue, `9` or `0-3`
+    reader: int | None = None  # netlink port of that program; 0: none reads it; None: not known
 
 
 @dataclass(slots=True)
@@ -273,9 +276,9 @@ def _shot(value: Any, seen: Observed) -> int:
     return shot
 
 
-def _number(value: Any) -> int:
+def _number(value: Any, below: int = _MOST) -> int:
     number = int(value)
-    if not 0 <= number < _MOST:
+    if not 0 <= number < below:
         raise ValueError("a number that cannot be")
     return number
 
@@ -319,6 +322,8 @@ def _rule(fields: Mapping[str, Any]) -> Rule:
         sure=bool(fields.get("sure", True)),
         rewrites=rewrites if rewrites in TRANSLATED else "",
         becomes=_text(fields.get("becomes", "")),
+        queue=_text(fields.get("queue", "")),
+        reader=None if fields.get("reader") is None else _number(fields["reader"], _PORTS),
     )
 
 

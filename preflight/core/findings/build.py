@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern, RewrittenField
 from preflight.core.diagnosis.trial import RuleHit
-from preflight.core.findings import nobody, size_words
+from preflight.core.findings import nobody, refusals, size_words
 from preflight.core.findings.absent import absent
 from preflight.core.findings.atoms import Looked, Part, at, blamed
 from preflight.core.findings.blame import blame, rules
@@ -22,7 +22,7 @@ from preflight.core.findings.overlay_words import Context
 from preflight.core.findings.reverse import by_routes
 from preflight.core.findings.served import ITS_ANSWER_TOLD, WITH_HELLO, answers, told
 from preflight.core.findings.shapes import Shapes, union
-from preflight.core.findings.split import split
+from preflight.core.findings.split import by_error, split
 from preflight.core.findings.titles import Subject, title
 from preflight.core.findings.unfound import cut, hidden, lacks
 from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
@@ -97,6 +97,11 @@ def findings(
 def _parts(matrix: Matrix, shapes: Shapes, group: Group, looks: Sequence[Looked]) -> Iterator[Part]:
     """The group, cut where its cells have unlike causes."""
     brief = [look for look in looks if look.brief]
+    unlike = by_error(matrix, shapes, group)
+    if len(unlike) > 1:
+        for one in unlike:
+            yield from _parts(matrix, shapes, one, at(shapes, one, looks, group.tests[0]))
+        return
     pieces = cut(matrix, shapes, group, [look for look in looks if not look.brief])
     yield from pieces.explained
     for rest in pieces.rest:
@@ -193,7 +198,11 @@ def _finding(
         changes=mending.changes,
         requests=mending.requests,
         advice=mending.advice,
-        unknown=(*_unknown(cause, diagnoses, mending), *_strangers(rejecters, owners, diagnoses)),
+        unknown=(
+            *_unknown(cause, diagnoses, mending),
+            *_strangers(rejecters, owners, diagnoses),
+            *refusals.untold(shapes, own),
+        ),
     )
 
 

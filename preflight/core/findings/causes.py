@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, permutations
 from typing import NamedTuple
 
+from preflight.core.detail import ran_out
 from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern
 from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.diagnosis.trial import Rule
@@ -23,7 +24,7 @@ from preflight.core.findings.contradictions import (
     culprit,
     expires_unlike,
 )
-from preflight.core.findings.refusals import one_firewall, rejecting
+from preflight.core.findings.refusals import by_sender, one_firewall, rejecting
 from preflight.core.findings.shapes import Shapes
 from preflight.core.findings.unfound import lacks
 from preflight.core.groups import BY_THE_DESTINATION, Group
@@ -182,6 +183,8 @@ def _one_cause(
         return False
     if _named(of_a) and _named(of_b):
         return False  # then the names decide
+    if a.kind.cause is b.kind.cause and _ran_out(a) is not _ran_out(b):
+        return False
     if any(expires_unlike(x, y) for x in of_a for y in of_b):
         return False
     if _unfound(of_a) or _unfound(of_b):
@@ -198,6 +201,10 @@ def _one_cause(
         or _noise(shapes, a, b, of_a, of_b)
         or _one_narrow_link(shapes, a, b, of_a, of_b)
     )
+
+
+def _ran_out(group: Group) -> bool:
+    return ran_out(group.sample.outcome)
 
 
 def _named(diagnoses: Sequence[Diagnosis]) -> bool:
@@ -341,12 +348,15 @@ def _partitions(
         kind = group.kind
         if kind.verdict in _BAD and not _unfound(diagnoses.get(i, ())):
             cause = Cause.DROPPED if kind.cause in _REFUSED else kind.cause
-            key = (kind.verdict, kind.leg, kind.place, cause, group.tests)
+            key = (kind.verdict, kind.leg, kind.place, cause, group.tests, _ran_out(group))
             alike.setdefault(key, []).append(i)
     for every in alike.values():
         inside = [i for i in every if shapes.inside(groups[i])]
         for positions in (every, inside, [i for i in every if i not in inside]):
             if len(positions) < 2 or _at_odds(shapes, groups, looks, positions):
+                continue
+            own = [groups[i] for i in positions[:_COMPARED]]
+            if any(by_sender(shapes, a, b) for a, b in combinations(own, 2)):
                 continue
             if shapes.partition([groups[i] for i in positions]):
                 yield from ((positions[0], i) for i in positions[1:])
@@ -366,7 +376,7 @@ def _masked(
         kind = group.kind
         on_the_path = kind.verdict in _BAD and kind.place is Place.PATH
         if on_the_path and not _unfound(diagnoses.get(i, ())):
-            alike.setdefault((*kind,), []).append(i)
+            alike.setdefault((*kind, _ran_out(group)), []).append(i)
     for positions in alike.values():
         for i, j in combinations(positions, 2):
             a, b = groups[i], groups[j]

@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 
-from preflight.core.diagnosis.conclusions import ContentPattern, Diagnosis, FlowPattern, Path
+from preflight.core.diagnosis.conclusions import (
+    ContentPattern,
+    Diagnosis,
+    FlowPattern,
+    Flows,
+    Path,
+)
 from preflight.core.findings.atoms import Looked
 from preflight.core.findings.shapes import Shapes
 
@@ -18,6 +24,7 @@ _WHOSE = re.compile(
 # All or none: and a stateful firewall takes for a reply what some other flow made one.
 _OF_ALL = (FlowPattern.ALL, FlowPattern.NONE, FlowPattern.REPLIES_ONLY)
 _BY_PORT = (FlowPattern.HIGH_ONLY, FlowPattern.LOW_ONLY, FlowPattern.RANGE)
+_UNLIKE_PORTS = 3  # that pass in one look and never in another, before ranges are unlike
 _NOISE = (FlowPattern.RANDOM, FlowPattern.LIMITED)  # a limiter that many share looks like either
 
 
@@ -53,6 +60,8 @@ def contradict(shapes: Shapes, a: Looked, b: Looked) -> bool:
         return True
     if FlowPattern.ALL in flows and any(f in _BY_PORT for f in flows):
         return True
+    if _unlike_ports(first.flows, second.flows):
+        return True
     if any(map(_inspected, (first, second))) and FlowPattern.REPLIES_ONLY in flows:
         return True  # bytes are the same whatever port they come from
     if expires_unlike(first, second):
@@ -77,6 +86,16 @@ def alike_in_length(a: Diagnosis, b: Diagnosis) -> bool:
     pairs = [(x, y) for x in a.lengths.bands for y in b.lengths.bands]
     meet = any(x.first <= y.last and y.first <= x.last for x, y in pairs)
     return len(bits) < 2 and (meet or not pairs)
+
+
+def _unlike_ports(a: Flows | None, b: Flows | None) -> bool:
+    """Whether source ports pass in one that are shut in the other, more than loss besides makes."""
+    if a is None or b is None or FlowPattern.RANGE not in (a.pattern, b.pattern):
+        return False
+    if not {a.pattern, b.pattern} <= {*_BY_PORT}:
+        return False
+    unlike = (len({*x.dead} & {*y.passing}) for x, y in ((a, b), (b, a)))
+    return max(unlike) >= _UNLIKE_PORTS
 
 
 def _inspected(diagnosis: Diagnosis) -> bool:

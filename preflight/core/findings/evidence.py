@@ -17,7 +17,7 @@ from preflight.core.diagnosis.conclusions import (
     Until,
 )
 from preflight.core.diagnosis.trial import SEEKS, SOUGHT, SOURCE, RuleHit
-from preflight.core.findings import size_words
+from preflight.core.findings import limits, queues, size_words
 from preflight.core.findings.atoms import Looked
 from preflight.core.findings.titles import goes_to, rule_in_words
 from preflight.core.groups import Group
@@ -162,6 +162,11 @@ def _rule(matrix: Matrix, hit: RuleHit, count: int) -> str:
     answers = "answers to " if hit.leg == "reply" else ""
     how = "" if hit.rule.sure else "may have "
     verb = "rejected" if hit.rule.rejects else "dropped"
+    if limits.connections(hit.rule) is not None:
+        effect += f": it {limits.limits(hit.rule)}"
+    if told := queues.who(hit.rule):
+        effect += f": {told}"
+        verb = "handed over" if hit.rule.reader else verb
     said = hit.rule.comment and hit.rule.comment not in hit.rule.text
     comment = f', comment "{hit.rule.comment}"' if said else ""
     node = matrix.nodes[hit.node].name
@@ -250,10 +255,26 @@ def _flows(flows: Flows) -> Iterator[str]:
     elif flows.pattern is FlowPattern.LOW_ONLY:
         yield f"{told}: none from 1024 up, those from below"
     elif flows.pattern is FlowPattern.RANGE:
-        some = ", ".join(map(str, flows.passing[:_SHOWN]))
-        yield f"{told}: those from {some}; none from {dead}{more}"
+        passing, dead = _runs(flows, flows.passing), _runs(flows, flows.dead)
+        yield f"{told}: those from {passing}; none from {dead}"
     elif flows.pattern is FlowPattern.REPLIES_ONLY:
         yield f"{told}: only those whose source port is the port itself, as a reply's would be"
+
+
+def _runs(flows: Flows, some: Sequence[int]) -> str:
+    """`1-1023, 10211-57008`: source ports that were tried, those side by side as one."""
+    runs: list[list[int]] = []
+    before = None
+    for port in sorted({*flows.passing, *flows.dead}):
+        if port in some:
+            if before in some:
+                runs[-1][1] = port
+            else:
+                runs.append([port, port])
+        before = port
+    words = [str(a) if a == b else f"{a}-{b}" for a, b in runs]
+    more = [f"{len(words) - _SHOWN} ranges more"] if len(words) > _SHOWN else []
+    return listed([*words[:_SHOWN], *more])
 
 
 def _content(content: Content) -> Iterator[str]:

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
 
 from preflight.core.diagnosis.trial import Rule
-from preflight.core.findings import accept, firewalld
+from preflight.core.findings import accept, firewalld, limits, queues
 from preflight.core.findings.accept import Spot, Traffic
 from preflight.core.findings.model import Change
 from preflight.core.findings.owners import Manager, owner
 from preflight.core.findings.remedy import (
     INVALID,
-    LIMITS,
     Remedy,
     forget,
     look,
@@ -111,11 +110,7 @@ def _notes(node: str, rule: Rule, packets: Sequence[Traffic]) -> Iterator[str]:
             "Flows that a node translates already stay so as long as their packets come: "
             f"{forget(packets)} there ends that."
         )
-    if LIMITS.search(rule.text):
-        yield (
-            f"{node}: that rule drops what exceeds a rate. What is accepted before it no longer "
-            "counts."
-        )
+    yield from filter(None, (limits.advice(node, rule, packets), queues.advice(node, rule)))
     if INVALID.search(rule.text):
         yield (
             f"{node}: that rule drops what belongs to no connection that the node knows: look, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern
 from preflight.core.diagnosis.hops import loop
 from preflight.core.findings import advice
 from preflight.core.findings.change import Facts, changes
@@ -14,6 +14,7 @@ from preflight.core.findings.model import Block, Cause, Change, Request
 from preflight.core.findings.remedy import Remedy
 from preflight.core.findings.requests import requests
 from preflight.core.findings.translation import borne, on_the_path
+from preflight.core.findings.ttl_words import by_its_cells
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
 from preflight.core.model import Family, Leg, Place
@@ -43,6 +44,11 @@ _IN_WORDS: Mapping[Cause, str] = {
 }
 
 
+_USED_UP = (
+    "A moment later, in the closer look, none of it got through any more. Look for what shuts once "
+    "it has had its share: a limit on connections or sessions (each source port is one), a full "
+    "session table, DoS protection that bans. Or a link between these nodes went down just then."
+)
 _TTL_RUNS_OUT = (
     "Follow the routes from there on (a loop to these destinations?), and look for what sets the "
     "TTL or the hop limit of packets on the way."
@@ -124,7 +130,8 @@ def _between(
     around = next((turn for d in diagnoses if d.path and (turn := loop(d.path))), ())
     if cause is Cause.NETWORK and around:
         return Mending(advice=f"Correct the routes of {listed(around)} to these destinations.")
-    if cause is Cause.NETWORK and any(d.expired for d in diagnoses):
+    expired = any(d.expired for d in diagnoses) or by_its_cells(group, diagnoses)
+    if cause is Cause.NETWORK and expired:
         return Mending(advice=own or _TTL_RUNS_OUT)
     if cause in _BY_THE_NETWORK:
         known = borne(diagnoses, matrix.probes, tests)
@@ -132,6 +139,9 @@ def _between(
     words = own or _IN_WORDS.get(cause, "")
     if cause is Cause.DATA:
         words = _of_data(Naming(matrix.nodes), group)
+    flows = [d.flows.pattern for d in diagnoses if d.flows is not None]
+    if cause is Cause.LOSS and flows and set(flows) == {FlowPattern.NONE}:
+        words = _USED_UP
     if cause is Cause.NETWORK and group.kind.place is None:
         words = (
             "Whether the destination itself or a firewall before it refuses is not known without "
@@ -185,6 +195,13 @@ def _own_rules(naming: Naming, cause: Cause, group: Group, diagnoses: Sequence[D
         return (
             f"{who}: look in its nat and mangle rules (nft list ruleset, iptables-save -t "
             "nat) for a redirect, DNAT or TPROXY that takes this port elsewhere."
+        )
+    if cause is Cause.INTERCEPTED and group.kind.place is Place.SOURCE:
+        who = naming.name(sum(1 << n for n in set(group.sources)))
+        return (
+            f"{who}: this never leaves it, and something there answers: look for a local route to "
+            "the destination (ip route show table local), and in its nat rules for what leaves it "
+            "(nft list ruleset, iptables-save -t nat: OUTPUT) for a redirect or DNAT."
         )
     if cause is Cause.NETWORK and any(map(expires_by_source, diagnoses)):
         who = naming.name(sum(1 << n for n in set(group.sources)))

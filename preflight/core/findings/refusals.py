@@ -6,7 +6,7 @@ drop there; and they speak with another address to each side, and in each family
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.findings.nobody import is_nobody
@@ -37,13 +37,28 @@ def one_firewall(
     if a.kind.cause is Cause.DROPPED:
         a, b, of_a, of_b = b, a, of_b, of_a
     senders = _senders(a, of_a)
-    if not senders or senders & _passed(of_b):
+    if not senders or senders & _passed(of_b) or by_sender(shapes, a, b):
         return False
     if senders & (_senders(b, of_b) | _last(of_b)):
         return True
     if a.tests == b.tests and shapes.back_within(b, a):
         return True
     return shapes.within(b, a) and _turn(shapes, a) <= _turn(shapes, b)
+
+
+def by_sender(shapes: Shapes, a: Group, b: Group) -> bool:
+    """Whether of the same probes to the same nodes all of some senders' are rejected, and all of
+    others' are dropped: errors that run out are not shared out so.
+
+    Each sender with two cells at least, as one may well miss the few errors that there are.
+    """
+    if {a.kind.cause, b.kind.cause} != {*_REFUSED} or a.tests != b.tests:
+        return False
+    here, there = shapes.rows(a), shapes.rows(b)
+    if here.keys() & there.keys() or a.both_ways or b.both_ways:
+        return False
+    rows = [*here.values(), *there.values()]
+    return all(row.bit_count() > 1 for row in rows) and len({*rows}) == 1
 
 
 def rejecting(shapes: Shapes, groups: Sequence[Group], dropped: Group) -> list[int]:
@@ -60,6 +75,21 @@ def rejecting(shapes: Shapes, groups: Sequence[Group], dropped: Group) -> list[i
         and shapes.meet(group, dropped)
     ]
     return found if shapes.covered(dropped, [groups[i] for i in found]) else []
+
+
+def untold(shapes: Shapes, groups: Sequence[Group]) -> Iterator[str]:
+    """What is not known of a finding's cells whose like were rejected, and of which nobody said so.
+
+    Probes sent later than those that were rejected are expected to find errors spent.
+    """
+    refused = [group for group in groups if _is_refused(group)]
+    rejected = {t for g in refused if g.kind.cause is Cause.REJECTED for t in g.tests}
+    silent = [g for g in refused if g.kind.cause is Cause.DROPPED and rejected & {*g.tests}]
+    if silent:
+        yield (
+            f"whether one rule ends all of it: {shapes.where(silent)} died without a word, by "
+            "another rule or by one that sends few errors"
+        )
 
 
 def _is_refused(group: Group) -> bool:

@@ -21,6 +21,7 @@ class Rejecter(NamedTuple):
 
     who: str  # `the destination itself`, `198.18.1.1`, `n3 (198.18.2.11)`
     itself: bool  # False: only in its name
+    expired: bool = False  # it refused nothing: a TTL ran out there
 
     def __str__(self) -> str:
         if self.itself:

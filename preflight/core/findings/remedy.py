@@ -12,9 +12,6 @@ from preflight.core.findings.model import Change
 from preflight.core.model import Family
 from preflight.core.terms import listed, traffic
 
-LIMITS = re.compile(
-    r"\blimit rate\b|\bmeter\b|\bct count\b|\bquota\b|-m (limit|hashlimit|recent|connlimit|quota)\b"
-)
 INVALID = re.compile(r"\bct state [^;]*\binvalid\b|--(ct)?state \S*INVALID")
 _OUTGOING = ("output", "postrouting", "egress")
 
@@ -91,7 +88,9 @@ def look_at(node: str, rule: Rule, wanted: str) -> Remedy:
         listing = f"{rule.tool} -t {rule.table} -nvL {rule.chain} --line-numbers"
     else:
         listing = f"{rule.tool} -nvL --line-numbers"
-    if not rule.sure:
+    if rule.queue and rule.reader != 0:
+        why = f"whoever reads queue {rule.queue} may have dropped it"
+    elif not rule.sure:
         why = "one of several rules may have dropped it"
     elif not (rule.text or rule.policy):
         why = "the rule could not be read"

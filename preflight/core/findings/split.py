@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 from preflight.core.cover import cover
+from preflight.core.detail import finds_nobody, ran_out
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.findings.atoms import Atom, Looked, Part, at, atoms, blamed, told
@@ -20,7 +21,7 @@ from preflight.core.findings.contradictions import contradict, culprit
 from preflight.core.findings.shapes import Rows, Shapes, pairs, union
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
-from preflight.core.model import Cause, Place, Probe, Protocol
+from preflight.core.model import Cause, Outcome, Place, Probe, Protocol
 from preflight.core.naming import members
 
 _ECHO_ALONE = (Reason.ECHO_IGNORED, Reason.ECHO_LIMITED)
@@ -40,6 +41,33 @@ def split(matrix: Matrix, shapes: Shapes, group: Group, looks: Sequence[Looked])
             for part in _groups(matrix, shapes, group, own)
         ]
     return out
+
+
+def by_error(matrix: Matrix, shapes: Shapes, group: Group) -> list[Group]:
+    """The group, cut where one address says unlike things of its cells: refused, a TTL that ran
+    out, nobody found.
+    """
+    kind = group.kind
+    alike = [o for o in matrix.table if o is not None and tuple(o[:4]) == tuple(kind[:4])]
+    if kind.cause is not Cause.REJECTED or len({_says(outcome) for outcome in alike}) < 2:
+        return [group]
+    found: dict[Hashable, list[Atom]] = {}
+    for test in group.tests:
+        family = matrix.families.index(test.family)
+        rows: dict[Hashable, Rows] = {}
+        for source, destination in pairs(shapes.rows(group)):
+            outcome = matrix.outcome(matrix.index(family, test.probe, source, destination))
+            own = rows.setdefault(outcome and _says(outcome), {})
+            own[source] = own.get(source, 0) | 1 << destination
+        for word, own in rows.items():
+            found.setdefault(word, []).extend(Atom(test, 1 << s, r, 0) for s, r in own.items())
+    if len(found) < 2:
+        return [group]
+    return [part for own in found.values() for part in _groups(matrix, shapes, group, own)]
+
+
+def _says(outcome: Outcome) -> Hashable:
+    return ran_out(outcome), finds_nobody(outcome)
 
 
 def _causes(

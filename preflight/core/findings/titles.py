@@ -15,7 +15,7 @@ from preflight.core.diagnosis.conclusions import (
 )
 from preflight.core.diagnosis.hops import loop
 from preflight.core.diagnosis.trial import SOURCE, Rule, RuleHit
-from preflight.core.findings import size_words
+from preflight.core.findings import queues, size_words
 from preflight.core.findings.hop_words import silent
 from preflight.core.findings.model import Cause
 from preflight.core.findings.owners import owner
@@ -94,7 +94,7 @@ def title(cause: Cause, subject: Subject) -> str:
         Cause.NOT_ANSWERING: f"{subject.guilty}: what serves {what} takes connections and does not "
         f"answer GET /hello{_held(subject)}",
         Cause.DATA: f"{where}: {_data(subject)}",
-        Cause.INTERCEPTED: f"{where}: something {_interceptor(subject)} answers {what} in the "
+        Cause.INTERCEPTED: f"{where}: something{_interceptor(subject)} answers {what} in the "
         "destination's place",
         Cause.SIZE: f"{where}: {_size(subject)}",
         Cause.FLOWS: f"{where}: {_flows(subject)}",
@@ -126,9 +126,7 @@ def rule_in_words(rule: Rule) -> str:
 def _of_rule(subject: Subject) -> str:
     hit = subject.hits[0]
     group = subject.group
-    verb = "rejects" if hit.rule.rejects else "drops"
-    if hit.rule.rewrites:
-        verb = "sends"
+    verb = "sends" if hit.rule.rewrites else queues.verb(hit.rule)
     if group.kind.verdict is Verdict.LOSSY:
         verb += " some"
     what = _ended(subject, hit)
@@ -141,7 +139,7 @@ def _of_rule(subject: Subject) -> str:
         who = f"{subject.names[hit.node]} forwards and {verb}"
     if len(nodes) > 1:
         who = f"{subject.guilty}: each node itself {verb}"
-    peers = _peers(subject, hit)
+    peers = _peers(subject, hit) + queues.end(hit.rule)
     if hit.rule.rewrites:
         there = goes_to(hit.rule, subject.owners)
         if len({h.rule.becomes for h in subject.hits}) > 1:
@@ -216,8 +214,10 @@ def _inside_node(subject: Subject) -> str:
 
 
 def _interceptor(subject: Subject) -> str:
-    inside = subject.group.kind.place is Place.DESTINATION
-    return f"inside {subject.guilty}" if inside and subject.guilty else "on the way"
+    kind = subject.group.kind
+    if kind.place is Place.PATH:
+        return " on the way"
+    return f" inside {subject.guilty}" if subject.guilty and kind.leg is Leg.FORWARD else ""
 
 
 def _as_one(subject: Subject) -> str:
@@ -361,7 +361,7 @@ def _network(subject: Subject) -> str:
         return f"{what} goes round between {listed(around)}: a routing loop"
     sources = subject.group.sources
     own = subject.names[sources[0]] if len(sources) == 1 else "the source"
-    if told := runs_out(what, subject.diagnoses, own):
+    if told := runs_out(what, subject.group, subject.diagnoses, own):
         return told
     mark = next((d.marking for d in subject.diagnoses if d.marking), None)
     if mark is not None and mark.dropped is not False:

@@ -111,7 +111,7 @@ def _row(group: Group, matrix: Matrix) -> tuple[str, ...]:
         f"{tests}{required}",
         group.where,
         f"{group.pairs:,}",
-        words.headline(group.kind, words.rejecter(group.kind, matrix)),
+        words.headline(group.kind, words.rejecter(group.kind, matrix, group.sample.outcome)),
         words.evidence(group.sample.outcome.evidence),
     )
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from preflight.core.detail import ran_out
 from preflight.core.findings.model import Block, Finding
 from preflight.core.groups import FamilyProbe
 from preflight.core.model import Evidence, Leg, Outcome, Place
@@ -149,7 +150,7 @@ class Tales:
         ]
 
     def _verdict(self, outcome: Outcome, test: FamilyProbe) -> tuple[str, str]:
-        key = (outcome[:5], test)
+        key = (outcome[:5], ran_out(outcome), test)
         if key not in self._verdicts:
             self._verdicts[key] = telling.verdict(outcome, test, self._snapshot.matrix)
         return self._verdicts[key]
