@@ -63,13 +63,13 @@ def test_every_shot_and_answer_bears_a_mark(probe: Probe, family: Family, role: 
     one = trial(probe, family, rows, role=role)
     known = marks([one, one], RUN_TAG)
     assert len(set(known)) == len(known)
+    # A destination knows a SYN by its own address too: the path may have changed the other.
+    each = 2 if probe is HEALTH and role == "destination" else 1
     for shot in range(len(rows)):
-        assert sum(bears(mark, made(one, shot)) for mark in known) == 1
+        assert sum(bears(mark, made(one, shot)) for mark in known) == each
         if probe is not GENEVE:
-            flags = (0x12, 0x14) if probe is HEALTH else (0,)
-            assert all(
-                sum(bears(mark, answer(one, shot, flag)) for mark in known) == 1 for flag in flags
-            )
+            for flag in (0x12, 0x14) if probe is HEALTH else (0,):
+                assert sum(bears(mark, answer(one, shot, flag)) for mark in known) == each
 
 
 @pytest.mark.parametrize(("probe", "family", "role"), EVERY_CELL)
