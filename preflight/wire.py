@@ -29,7 +29,8 @@ speak frames: one JSON object a line, `t` naming its type.
     sent    everything was sent
     report  what each vantage point saw, where that differs from what was planned; of a deep look,
             what became of each shot
-    links   number, held, unused, macs, hops, gateways, forbidden, trails, forwards; or failed, why
+    links   number, held, unused, macs, hops, gateways, forbidden, trails, forwards, lengths; or
+            failed, why
             there are none
     facts   number, facts, sources, unknown, cpu_us, clock: what is known of the node
     got     number, answers: what came of the requests
@@ -109,11 +110,16 @@ nothing, `trails` those with which anything is blocked, and `probes` [protocol, 
     forbidden  [family, peer, protocol, port, words, command, way in]: the route, or `ip rule`, that
                alone can have refused, as `ip` prints it, and what deletes it; protocol and port 0
                for all; the way in is what becomes of packets from there, see `agent.kernel.fib`
-    trails     [family, peer, kind, gateway, device, own, words, command, way in, peers beside] of
-               the route to each peer in `trails`: the gateway is empty on a link; own where that
-               device has the node's address; what deletes it may be empty; the peers, bits as
-               above, are reached by that device too, or where it is own by that gateway
+    trails     [family, peer, kind, gateway, device, own, words, command, way in, peers beside, next
+               hops, rule] of the route to each peer in `trails`: the gateway is empty on a link,
+               and with the device where there are several; own where that device has the node's
+               address; what deletes it may be empty; the peers, bits as above, are reached by that
+               device too, or where it is own by that gateway; of each next hop [address, device,
+               MAC, silent, taken, command], the MAC empty where not known, silent where it does
+               not answer, taken where packets to the peer may go by it, and what takes it out of
+               the route, or empty; the rule that leads to its table and what deletes that, or none
     forwards   families of which a device forwards packets
+    lengths    [family, prefix length] of its own addresses
 
 A `facts` frame comes after the load that brings its readers. `parts` are of network, ports,
 services and firewall; `peers` has by family, 4 and 6, an address or null for each node of the run;

@@ -424,6 +424,14 @@ _CONTAINERS = Fault(
 )
 
 
+def _mask(was: int, now: int) -> str:
+    """Another length of n1's prefix, with the route that goes with the old one kept."""
+    return (
+        f"ip addr add $n1/{now} dev eth0; ip addr del $n1/{was} dev eth0 2>/dev/null || true; "
+        "ip route replace default via $gw_a proto static"
+    )
+
+
 def _dummy(where: str, *routes: str) -> Fault:
     """A second device, with nobody on its link."""
     added = "; ".join(f"ip route add {route} dev dmz" for route in routes)
@@ -553,5 +561,107 @@ TRAILS = (
             ),
         ),
         family=None,
+    ),
+    Row(
+        "next hops by a node's other address, by a nexthop object, and by a table of a rule",
+        (
+            Fault(
+                "n2",
+                "ip -6 addr add fe80::99/64 dev eth0 nodad",
+                "ip -6 addr del fe80::99/64 dev eth0",
+            ),
+            _route("n1", "default via fe80::99 dev eth0 metric 9", "ip -6"),
+            Fault(
+                "n3",
+                "ip nexthop add id 7 via $n4 dev eth0; ip route add $n1/32 nhid 7",
+                "ip nexthop del id 7",
+            ),
+            _route("n4", "default via $n3 dev eth0 table 100"),
+            _rule("n4", "pref 95 to $n2 lookup 100"),
+        ),
+        (
+            Find(
+                Cause.ROUTE,
+                "n1 ↔ rack=b",
+                10,
+                (
+                    "`default via fe80::99 dev eth0 metric 9` sends what is for rack=b to n2",
+                    "which is n2's own",
+                ),
+                "n1",
+                mends=True,
+            ),
+            Find(Cause.ROUTE, "n3 ↔ n1", 5, ("`$n1 nhid 7 via $n4 dev eth0`",), "n3", mends=True),
+            Find(
+                Cause.ROUTE,
+                "n4 ↔ n2",
+                5,
+                (
+                    "`default via $n3 dev eth0 table 100`",
+                    "`95: from all to $n2 lookup 100`, which leads there",
+                    "`ip rule del pref 95 to $n2/32 lookup 100`",
+                ),
+                "n4",
+                mends=True,
+            ),
+        ),
+        family=None,
+    ),
+    Row(
+        "a prefix that is too wide, and a route whose next hops are all wrong",
+        (
+            Fault("n1", _mask(24, 16), _mask(16, 24)),
+            Fault("n4", "ip addr add ${gw_b}99/24 dev eth0", "ip addr del ${gw_b}99/24 dev eth0"),
+            _route("n3", "$n2/32 nexthop via $n4 nexthop via ${gw_b}99"),
+        ),
+        (
+            Find(
+                Cause.ADDRESS,
+                "n1 ↔ rack=b",
+                10,
+                (
+                    "n1: its own address $n1/16 makes it take rack=b for neighbours",
+                    "n2 has $n2/24: without rack=b",
+                ),
+                "n1",
+                mends=True,
+            ),
+            Find(
+                Cause.ROUTE,
+                "n3 ↔ n2",
+                5,
+                (
+                    "n3: its own route `$n2` has several next hops, and n4",
+                    "one of them, forwards nothing",
+                    "Take $n4 out",
+                ),
+                "n3",
+            ),
+        ),
+        after=(
+            "n3: its own route `$n2` has several next hops, and n4 ($n4), one of them, forwards "
+            "nothing",
+        ),
+    ),
+    Row(
+        "a node without a default route over IPv6",
+        (
+            Fault(
+                "n2", "ip -6 route del default", "ip -6 route add default via $gw_a_6 proto static"
+            ),
+        ),
+        (
+            Find(
+                Cause.KERNEL,
+                "n2 ↔ rack=b",
+                10,
+                (
+                    "no IPv6 route on n2 for UDP 6081, TCP 4240 and ICMPv6 echo, or for its",
+                    "the default route if there is none",
+                ),
+                "n2",
+            ),
+        ),
+        family=Family.IPV6,
     ),
 )

@@ -35,6 +35,7 @@ from preflight.core.tables import (
     Gateway,
     Held,
     Hop,
+    NextHop,
     Tables,
     Trail,
     Unused,
@@ -443,6 +444,13 @@ def test_a_local_route_is_an_address_of_its_own() -> None:
 # --- all of it -----------------------------------------------------------------------------------
 
 peer = st.integers(0, 3)
+wild_hops = st.lists(
+    st.builds(
+        NextHop, st.sampled_from(("", "10.9.9.1", NODES[1].address)), st.just("eth0"),
+        st.sampled_from(("", MACS[1], WRONG)), st.booleans(), st.booleans(), st.just(""),
+    ),
+    max_size=3,
+).map(tuple)  # fmt: skip
 wild_tables = st.builds(
     Tables,
     held=st.lists(peer.map(lambda p: Held(p, NODES[p].address, 32, "lo")), max_size=2).map(tuple),
@@ -468,11 +476,12 @@ wild_tables = st.builds(
             trail, peer, kind=st.sampled_from(("unicast", "local")), own=st.booleans(),
             gateway=st.sampled_from(("", "10.9.9.1", NODES[1].address)),
             device=st.sampled_from(("eth0", "lo")), beside=st.integers(0, 15),
-            back=st.sampled_from(("local", "EXDEV")),
+            back=st.sampled_from(("local", "EXDEV")), hops=wild_hops,
         ),
         max_size=3,
     ).map(tuple),
     forwards=st.sampled_from((frozenset(), frozenset({V4}))),
+    lengths=st.sampled_from(((), ((V4, 24),), ((V4, 16),), ((V4, 24), (V4, 32)))),
 )  # fmt: skip
 
 
@@ -525,9 +534,12 @@ FRAME: dict[str, Any] = {
     "forbidden": [[4, 1, 0, 0, "blackhole 10.0.0.2", "ip route del blackhole 10.0.0.2/32", ""]],
     "trails": [
         [4, 1, "unicast", "10.9.9.1", "br-1", False, "10.0.0.2 via 10.9.9.1 dev br-1",
-         "ip route del 10.0.0.2/32 via 10.9.9.1 dev br-1", "local", "a"]
+         "ip route del 10.0.0.2/32 via 10.9.9.1 dev br-1", "local", "a",
+         [["10.9.9.1", "br-1", WRONG, False, True, ""]],
+         ["9: from all lookup 100", "ip rule del pref 9 lookup 100"]]
     ],
     "forwards": [6],
+    "lengths": [[4, 24]],
 }  # fmt: skip
 
 
@@ -535,7 +547,11 @@ def test_an_answer_is_read() -> None:
     told = read(FRAME, NODES)
     assert told.gateways[0].peers == 0b1100
     assert told.hops == (hop(),)
-    assert told.trails == (trail(1, device="br-1", own=False, back="local", beside=0b1010),)
+    by = {"rule": "9: from all lookup 100", "unrule": "ip rule del pref 9 lookup 100"}
+    via = NextHop("10.9.9.1", "br-1", WRONG, False, True, "")
+    way = trail(1, device="br-1", own=False, back="local", beside=0b1010, hops=(via,), **by)
+    assert told.trails == (way,)
+    assert told.lengths == ((V4, 24),)
     assert told.forwards == {V6}
 
 
@@ -548,9 +564,52 @@ def test_an_answer_is_read() -> None:
         ("hops", [[4, 1, "10.0.0.2", "eth0", "x; reboot", True, False]]),
         ("hops", [[4, 1, "fe80::1%eth0;x", "eth0", WRONG, True, False]]),
         ("unused", [["fd00::1", "\033[2J", 64, "eth0"]]),
-        ("trails", [[4, 9, "unicast", "", "br-1", False, "x dev br-1", "", "", "0"]]),
-        ("trails", [[4, 1, "a\033b", "", "br-1", False, "x dev br-1", "", "", "0"]]),
-        ("trails", [[4, 1, "unicast", "$(reboot)", "br-1", False, "x", "", "", "0"]]),
+        ("trails", [[4, 9, "unicast", "", "br-1", False, "x dev br-1", "", "", "0", [], []]]),
+        ("trails", [[4, 1, "a\033b", "", "br-1", False, "x dev br-1", "", "", "0", [], []]]),
+        ("trails", [[4, 1, "unicast", "$(reboot)", "br-1", False, "x", "", "", "0", [], []]]),
+        ("trails", [[4, 1, "unicast", "", "b", False, "x", "", "", "0", [], ["9: a", "ip a; b"]]]),
+        ("trails", [[4, 1, "unicast", "", "b", False, "x", "", "", "0", [], ["$(reboot)", "x"]]]),
+        (
+            "trails",
+            [
+                [
+                    4,
+                    1,
+                    "unicast",
+                    "",
+                    "b",
+                    False,
+                    "x",
+                    "",
+                    "",
+                    "0",
+                    [["$(x)", "b", "", 0, 1, ""]],
+                    [],
+                ]
+            ],
+        ),
+        (
+            "trails",
+            [
+                [
+                    4,
+                    1,
+                    "unicast",
+                    "",
+                    "b",
+                    False,
+                    "x",
+                    "",
+                    "",
+                    "0",
+                    [["", "b", "$(x)", 0, 1, ""]],
+                    [],
+                ]
+            ],
+        ),
+        ("lengths", [[4, 33]]),
+        ("lengths", [[6, 129]]),
+        ("lengths", [[4, "24; reboot"]]),
         ("forbidden", [[4, 1, 0, 0, "blackhole 1", "ip route del 1; reboot", ""]]),
         ("forbidden", [[4, 1, 0, 0, "blackhole 1", "ip route del $(reboot)", ""]]),
         ("forbidden", [[4, 1, 0, 0, "black\nhole", "ip route del 1", ""]]),
@@ -560,6 +619,14 @@ def test_an_answer_is_read() -> None:
 def test_what_makes_no_sense_is_refused(member: str, row: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
         read({**FRAME, member: row}, NODES)
+
+
+def test_a_next_hop_with_an_unusual_name_is_in_no_command() -> None:
+    row = list(FRAME["trails"][0])
+    for hop in (["10.9.9.1", "e;reboot", "", 0, 1, "ip route del x dev e;reboot"],
+                ["10.9.9.1", "eth0", "", 0, 1, "ip route replace x; reboot"]):  # fmt: skip
+        row[3], row[4], row[10] = "", "", [hop, hop]
+        assert "reboot" not in repr(read({**FRAME, "trails": [row]}, NODES))
 
 
 @pytest.mark.parametrize("at", [4, 6, 7])

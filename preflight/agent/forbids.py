@@ -39,11 +39,11 @@ _MAIN, _BOOT = 254, 3
 PROTOCOLS = {2: "kernel", 4: "static", 9: "ra", 11: "zebra", 12: "bird", 16: "dhcp", 186: "bgp",
               188: "ospf"}  # fmt: skip
 # linux/fib_rules.h
-_FRA_DST, _FRA_SRC, _FRA_IIF, _FRA_PRIORITY, _FRA_SUPPRESS_GROUP = 1, 2, 3, 6, 13
-_FRA_SUPPRESS, _FRA_TABLE = 14, 15
+FRA_DST, _FRA_SRC, _FRA_IIF, _FRA_PRIORITY, _FRA_SUPPRESS_GROUP = 1, 2, 3, 6, 13
+_FRA_SUPPRESS, FRA_TABLE = 14, 15
 _FRA_PROTOCOL, _FRA_IP_PROTO, _FRA_DPORT, _FRA_DPORT_MASK = 21, 22, 24, 29
 _UNDERSTOOD = {
-    _FRA_DST, _FRA_SRC, _FRA_IIF, _FRA_PRIORITY, _FRA_SUPPRESS_GROUP, _FRA_SUPPRESS, _FRA_TABLE,
+    FRA_DST, _FRA_SRC, _FRA_IIF, _FRA_PRIORITY, _FRA_SUPPRESS_GROUP, _FRA_SUPPRESS, FRA_TABLE,
     _FRA_PROTOCOL, _FRA_IP_PROTO, _FRA_DPORT, _FRA_DPORT_MASK,
 }  # fmt: skip
 _INVERT = 0x02
@@ -137,14 +137,10 @@ class _Tables:
         """The route of each table that gave that error, if that did."""
         wanted = _ROUTE_ERRORS.get(code)
         best: dict[int, tuple[int, int, bytes, dict[int, bytes]]] = {}
-        tables = {_table(body[4], attributes(body[12:]), _FRA_TABLE) for body in self._rules}
+        tables = {table_of(body[4], attributes(body[12:]), FRA_TABLE) for body in self._rules}
         for kind, body, fields in self._forbidding() if wanted else ():
-            table = _table(body[4], fields, _RTA_TABLE)
-            if (
-                kind != wanted
-                or table not in tables
-                or not _holds(fields, RTA_DST, body[1], target)
-            ):
+            table = table_of(body[4], fields, _RTA_TABLE)
+            if kind != wanted or table not in tables or not holds(fields, RTA_DST, body[1], target):
                 continue
             rank = body[1], -_number(fields, _RTA_PRIORITY)
             if table not in best or rank > best[table][:2]:
@@ -172,25 +168,16 @@ class _Tables:
         return [r for r in self._routes if _number(r[2], _RTA_PRIORITY) != _NO_ROUTE]
 
     def _route(self, body: bytes, fields: "dict[int, bytes]") -> "Found":
-        table, metric = _table(body[4], fields, _RTA_TABLE), _number(fields, _RTA_PRIORITY)
+        table, metric = table_of(body[4], fields, _RTA_TABLE), _number(fields, _RTA_PRIORITY)
         target = fields.get(RTA_DST, b"")
-        kind, prefix = _TYPES[body[7]], self._prefix(target, body[1])
-        shown = self._shown(target, body[1])
+        kind, prefix = _TYPES[body[7]], prefix_of(target, body[1])
+        shown = _shown(target, body[1])
         where = " table %d" % table if table != _MAIN else ""
         device = " dev lo" if RTA_OIF in fields else ""
         by = " proto " + PROTOCOLS.get(body[5], str(body[5])) if body[5] != _BOOT else ""
         rank = " metric %d" % metric if metric else ""
         words = "%s %s%s%s%s%s" % (kind, shown, device, where, by, rank)
         return words, "%s route del %s %s%s%s" % (self._ip, kind, prefix, where, rank)
-
-    def _shown(self, target: bytes, length: int) -> str:
-        prefix = self._prefix(target, length)
-        return prefix.partition("/")[0] if length == len(target) * 8 else prefix
-
-    def _prefix(self, target: bytes, length: int) -> str:
-        if not length:
-            return "default"
-        return "%s/%d" % (text(target), length)
 
     # --- rules
 
@@ -204,38 +191,57 @@ class _Tables:
         out = []
         for body in self._rules:
             fields = attributes(body[12:])
-            if body[7] != wanted or not _understood(body, fields):
+            if body[7] != wanted or not understood(body, fields):
                 continue
             low, high = _ports(fields)
             same = fields.get(_FRA_IP_PROTO, bytes([protocol])) == bytes([protocol])
             same = same and ((low, high) == _ANY_PORT or low <= port <= high)
-            if body[2] and not (source and _holds(fields, _FRA_SRC, body[2], source)):
+            if body[2] and not (source and holds(fields, _FRA_SRC, body[2], source)):
                 continue
-            if same and _holds(fields, _FRA_DST, body[1], target):
-                out.append(self._rule(body, fields))
+            if same and holds(fields, FRA_DST, body[1], target):
+                out.append(rule_in_words(self._family, body, fields, _TYPES[body[7]]))
         return out
 
-    def _rule(self, body: bytes, fields: "dict[int, bytes]") -> "Found":
-        to = " to " + self._prefix(fields[_FRA_DST], body[1]) if body[1] else ""
-        shown = " to " + self._shown(fields[_FRA_DST], body[1]) if body[1] else ""
-        from_, only = "all", ""
-        if body[2]:
-            from_ = self._shown(fields[_FRA_SRC], body[2])
-            only = " from " + self._prefix(fields[_FRA_SRC], body[2])
-        selectors = " iif lo" if _FRA_IIF in fields else ""
-        if _FRA_IP_PROTO in fields:
-            number = fields[_FRA_IP_PROTO][0]
-            selectors += " ipproto " + _NUMBERS.get(number, str(number))
-        low, high = _ports(fields)
-        if (low, high) != _ANY_PORT:
-            selectors += " dport %d" % low if low == high else " dport %d-%d" % (low, high)
-        kind, priority = _TYPES[body[7]], _number(fields, _FRA_PRIORITY)
-        words = "%d: from %s%s%s %s" % (priority, from_, shown, selectors, kind)
-        command = self._ip, priority, only, to, selectors, kind
-        return words, "%s rule del pref %d%s%s%s %s" % command
+
+def rule_in_words(family: int, body: bytes, fields: "dict[int, bytes]", does: str) -> "Found":
+    """A rule that is understood, as `ip` prints it, and what deletes it; `does` is its action."""
+    to = " to " + prefix_of(fields[FRA_DST], body[1]) if body[1] else ""
+    shown = " to " + _shown(fields[FRA_DST], body[1]) if body[1] else ""
+    from_, only = "all", ""
+    if body[2]:
+        from_ = _shown(fields[_FRA_SRC], body[2])
+        only = " from " + prefix_of(fields[_FRA_SRC], body[2])
+    selectors = " iif lo" if _FRA_IIF in fields else ""
+    if _FRA_IP_PROTO in fields:
+        number = fields[_FRA_IP_PROTO][0]
+        selectors += " ipproto " + _NUMBERS.get(number, str(number))
+    low, high = _ports(fields)
+    if (low, high) != _ANY_PORT:
+        selectors += " dport %d" % low if low == high else " dport %d-%d" % (low, high)
+    priority = _number(fields, _FRA_PRIORITY)
+    words = "%d: from %s%s%s %s" % (priority, from_, shown, selectors, does)
+    command = "ip" if family == 4 else "ip -6", priority, only, to, selectors, does
+    return words, "%s rule del pref %d%s%s%s %s" % command
 
 
-def _understood(body: bytes, fields: "dict[int, bytes]") -> bool:
+def goes_by_address(body: bytes, fields: "dict[int, bytes]") -> bool:
+    """Whether it goes by nothing but the destination."""
+    return understood(body, fields) and not (
+        body[2] or _FRA_IP_PROTO in fields or _ports(fields) != _ANY_PORT
+    )
+
+
+def prefix_of(target: bytes, length: int) -> str:
+    """As commands take it."""
+    return "%s/%d" % (text(target), length) if length else "default"
+
+
+def _shown(target: bytes, length: int) -> str:
+    prefix = prefix_of(target, length)
+    return prefix.partition("/")[0] if length == len(target) * 8 else prefix
+
+
+def understood(body: bytes, fields: "dict[int, bytes]") -> bool:
     """Whether the rule goes by nothing but the addresses, a protocol and a port."""
     flags = struct.unpack_from("=I", body, 8)[0]
     usual = not body[3] and not flags & _INVERT and fields.get(_FRA_IIF, _HERE) == _HERE
@@ -247,7 +253,7 @@ def _ports(fields: "dict[int, bytes]") -> "tuple[int, int]":
     return int(low), int(high)
 
 
-def _holds(fields: "dict[int, bytes]", key: int, length: int, target: bytes) -> bool:
+def holds(fields: "dict[int, bytes]", key: int, length: int, target: bytes) -> bool:
     """Whether the prefix has that address; none has all."""
     if not length:
         return True
@@ -257,7 +263,7 @@ def _holds(fields: "dict[int, bytes]", key: int, length: int, target: bytes) -> 
     return len(prefix) == len(target) and values[0] == values[1]
 
 
-def _table(short: int, fields: "dict[int, bytes]", key: int) -> int:
+def table_of(short: int, fields: "dict[int, bytes]", key: int) -> int:
     return _number(fields, key) or short
 
 

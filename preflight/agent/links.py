@@ -27,6 +27,7 @@ from preflight.agent.netlink import (
     Netlink,
     attributes,
 )
+from preflight.agent.nexthops import Neighbours
 from preflight.agent.route import name_of
 
 TYPE_CHECKING = False
@@ -46,6 +47,7 @@ _UNUSED = ((_DADFAILED, "dadfailed"), (_TENTATIVE, "tentative"))
 _IFLA_ADDRESS, _IFLA_PERM_ADDRESS, _ARPHRD_ETHER = 1, 54, 1
 _NUD_KNOWN = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # reachable, stale, delay, probe, permanent
 _NUD_PERMANENT = 0x80
+_NUD_SILENT = 0x01 | 0x20  # incomplete, failed
 _MOST_MACS = 4096
 
 
@@ -67,11 +69,14 @@ def answer(
         out["unused"] = _unused(found, own)
         links = netlink.ask(RTM_GETLINK, bytes(16), dump=True)
         out["macs"] = macs(links) if frame["macs"] else None
-        entries = _entries(netlink.ask(RTM_GETNEIGH, bytes(12), dump=True), _ethernets(links))
+        neighbours = netlink.ask(RTM_GETNEIGH, bytes(12), dump=True)
+        entries = _entries(neighbours, _ethernets(links))
         out["hops"] = _hops(entries, frame["to"], peers, routes)
         out["gateways"] = _gateways(entries, peers, routes)
         out["forbidden"] = forbids.told(netlink, frame, peers, own)
-        out["trails"] = trails.told(netlink, frame["trails"], peers, own, routes)
+        known = Neighbours(entries, _silent(neighbours))
+        out["trails"] = trails.told(netlink, frame["trails"], peers, own, routes, known)
+        out["lengths"] = _lengths(found, own)
         out["forwards"] = [family for family in sorted(own) if trails.forwards(family)]
     finally:
         netlink.close()
@@ -161,6 +166,23 @@ def _entries(found: "Messages", devices: "set[int]") -> "Entries":
             if device in devices and state & _NUD_KNOWN and len(mac) == 6:
                 out[device, address] = mac, state
     return out
+
+
+def _silent(found: "Messages") -> "set[tuple[int, bytes]]":
+    """(device, address) of those that do not answer."""
+    out = set()
+    for kind, body in found:
+        if kind == RTM_NEWNEIGH:
+            device, state = struct.unpack_from("=iH", body, 4)
+            if state & _NUD_SILENT:
+                out.add((device, attributes(body[12:]).get(NDA_DST, b"")))
+    return out
+
+
+def _lengths(found: "Messages", own: "dict[int, str]") -> "list[list[int]]":
+    """[family, prefix length] of the node's own addresses, every one that it has them with."""
+    wanted = {packed(family, address): family for family, address in own.items()}
+    return [[wanted[held], body[1]] for held, body, _ in _addresses(found) if held in wanted]
 
 
 def _hops(

@@ -6,16 +6,25 @@ A lookup that asks for the table's own entry (RTM_F_FIB_MATCH, Linux 4.13) names
 import os
 import struct
 
-from preflight.agent.forbids import PROTOCOLS
+from preflight.agent import nexthops
+from preflight.agent.forbids import (
+    FRA_DST,
+    FRA_TABLE,
+    PROTOCOLS,
+    goes_by_address,
+    holds,
+    prefix_of,
+    rule_in_words,
+    table_of,
+)
 from preflight.agent.inet import domain, packed, text
 from preflight.agent.kernel.fib import kind_of, way_in
 from preflight.agent.netlink import (
     RTA_DST,
-    RTA_GATEWAY,
-    RTA_OIF,
-    RTA_VIA,
     RTM_GETROUTE,
+    RTM_GETRULE,
     RTM_NEWROUTE,
+    RTM_NEWRULE,
     Netlink,
     attributes,
 )
@@ -27,9 +36,10 @@ if TYPE_CHECKING:
 
     from preflight.agent.route import Routes
 
-_FIB_MATCH = 0x2000  # linux/rtnetlink.h
-_RTA_PRIORITY, _RTA_TABLE = 6, 15
+_FIB_MATCH, _LOOKUP_TABLE = 0x2000, 0x1000  # linux/rtnetlink.h; IPv4 tells no table otherwise
+_RTA_PRIORITY, _RTA_TABLE, _RTA_NH_ID = 6, 15, 30
 _MAIN, _LOCAL = 254, 255
+_TO_TABLE = 1  # of a rule, linux/fib_rules.h
 _KERNEL, _BOOT = 2, 3  # of rtm_protocol
 _CONF = "/proc/sys/net/ipv%d/conf"
 
@@ -40,8 +50,10 @@ def told(
     peers: "dict[int, list[str]]",
     own: "dict[int, str]",
     routes: "Routes",
+    neighbours: nexthops.Neighbours,
 ) -> "list[list[Any]]":
-    """[family, peer, kind, gateway, device, own, words, command, way in, peers beside] of each.
+    """[family, peer, kind, gateway, device, own, words, command, way in, peers beside, next hops,
+    rule] of each.
 
     See `preflight.wire`.
     """
@@ -61,7 +73,15 @@ def told(
                 if device:
                     back = way_in(netlink, address, own[family], name_of(device))[1]
                 way = [entry.kind, entry.gateway, name_of(entry.device), entry.device == device]
-                out.append([family, peer, *way, *entry.told(), back, "%x" % beside])
+                taken = None
+                if len(entry.hops) > 1:
+                    taken = nexthops.taken(
+                        netlink, packed(family, address), packed(family, own[family])
+                    )
+                hops = nexthops.told(entry.hops, neighbours, taken, entry.route())
+                rule = entry.rule(netlink, family, packed(family, address))
+                way += [*entry.told(), back, "%x" % beside, hops, rule]
+                out.append([family, peer, *way])
     return out
 
 
@@ -91,47 +111,81 @@ class _Entry:
         self._protocol = body[5]
         self._metric = _number(fields, _RTA_PRIORITY)
         self.kind = kind_of(body)
-        self.device = _number(fields, RTA_OIF)
-        gateway = fields.get(RTA_GATEWAY) or fields.get(RTA_VIA, b"")[2:]
-        self.gateway = text(gateway) if gateway else ""
-        self._foreign = RTA_VIA in fields
+        self.hops = nexthops.of(body, fields)
+        self._object = _number(fields, _RTA_NH_ID)
+        one = self.hops[0] if len(self.hops) == 1 else None
+        self.device = one.device if one else 0
+        self.gateway = text(one.address) if one and one.address else ""
 
     @classmethod
     def of(cls, netlink: Netlink, family: int, address: str) -> "_Entry | None":
         """The one that a packet to that address takes."""
         target = packed(family, address)
-        bits = len(target) * 8
-        header = struct.pack("=BBBBBBBBI", domain(family), bits, 0, 0, 0, 0, 0, 0, _FIB_MATCH)
+        bits, flags = len(target) * 8, _FIB_MATCH | _LOOKUP_TABLE
+        header = struct.pack("=BBBBBBBBI", domain(family), bits, 0, 0, 0, 0, 0, 0, flags)
         question = header + struct.pack("=HH", 4 + len(target), RTA_DST) + target
         try:
             for number, body in netlink.ask(RTM_GETROUTE, question):
                 if number == RTM_NEWROUTE and len(body) >= 12:
                     entry = cls(family, body)
-                    return entry if entry.device else None  # none: several ways
+                    return entry if entry.hops else None
         except OSError:
             pass
         return None
 
     def told(self) -> "tuple[str, str]":
-        """As `ip` prints it, and what deletes it; that is empty for what goes with an address, and
-        for a default route.
+        """As `ip` prints it, without next hops where it has several, and what deletes it; that is
+        empty for what goes with an address.
         """
         kind = "" if self.kind == "unicast" else self.kind + " "
-        via = " via %s%s" % ("inet6 " if self._foreign else "", self.gateway)
-        way = "%s dev %s" % (via if self.gateway else "", name_of(self.device))
+        way = self.hops[0].words() if self.device else ""
+        onlink = " onlink" if self.device and self.hops[0].onlink else ""
+        prefix = prefix_of(self._target, self._bits)
+        shown = prefix.partition("/")[0] if self._bits == self._whole else prefix
+        where, by, rank = self._more()
+        nexthop = " nhid %d" % self._object if self._object else ""
+        words = "%s%s%s%s%s%s%s%s" % (kind, shown, nexthop, way, where, by, rank, onlink)
+        if self._protocol == _KERNEL:
+            return words, ""
+        # A route by a nexthop object is not found by where that leads.
+        command = self._ip, kind, prefix, nexthop or way, where, rank
+        return words, "%s route del %s%s%s%s%s" % command
+
+    def route(self) -> "list[str]":
+        """For commands that take out one next hop; see `nexthops.told`."""
+        if self._protocol == _KERNEL or self._object or self.kind != "unicast":
+            return []
+        where, by, rank = self._more()
+        rest = where + by + rank if self._ip == "ip" else where + rank
+        return [self._ip, prefix_of(self._target, self._bits), rest]
+
+    def rule(self, netlink: Netlink, family: int, target: bytes) -> "list[str]":
+        """The first `ip rule` that leads to its table by the destination alone, as `ip` prints it,
+        and what deletes it; nothing for usual tables.
+        """
+        if self._table in (0, _MAIN, _LOCAL):
+            return []
+        question = bytes([domain(family)]) + bytes(11)
+        for number, body in netlink.ask(RTM_GETRULE, question, dump=True):
+            fields = attributes(body[12:])
+            leads = number == RTM_NEWRULE and body[7] == _TO_TABLE
+            if (
+                leads
+                and table_of(body[4], fields, FRA_TABLE) == self._table
+                and goes_by_address(body, fields)
+                and holds(fields, FRA_DST, body[1], target)
+            ):
+                return list(rule_in_words(family, body, fields, "lookup %d" % self._table))
+        return []
+
+    def _more(self) -> "tuple[str, str, str]":
         # Without rules of one's own the two are searched as one, and told as either.
         usual = (_MAIN, _LOCAL) if self.kind == "local" else (_MAIN,)
         where = " table %d" % self._table if self._table not in usual else ""
         by = ""
         if self._protocol != _BOOT:
             by = " proto " + PROTOCOLS.get(self._protocol, str(self._protocol))
-        rank = " metric %d" % self._metric if self._metric else ""
-        prefix = "%s/%d" % (text(self._target), self._bits) if self._bits else "default"
-        shown = prefix.partition("/")[0] if self._bits == self._whole else prefix
-        words = "%s%s%s%s%s%s" % (kind, shown, way, where, by, rank)
-        if not self._bits or self._protocol == _KERNEL:
-            return words, ""
-        return words, "%s route del %s%s%s%s%s" % (self._ip, kind, prefix, way, where, rank)
+        return where, by, " metric %d" % self._metric if self._metric else ""
 
 
 def _beside(routes: "Routes", family: int, addresses: "list[str]", address: str, own: int) -> int:

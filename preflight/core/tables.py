@@ -28,7 +28,7 @@ _DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]{0,14}")
 _WORDS = re.compile(r"[a-z0-9][a-z0-9 .:/-]{0,200}")
 _COMMAND = re.compile(r"ip (-6 )?(route|rule) del [a-z0-9 .:/-]{1,200}")
 _TRAIL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_@ .:/-]{0,200}")
-_DELETES = re.compile(r"ip (-6 )?route del [A-Za-z0-9_@ .:/-]{1,200}")
+_DELETES = re.compile(r"ip (-6 )?route (del|replace) [A-Za-z0-9_@ .:/-]{1,800}")
 _ANSWER = re.compile(r"[A-Za-z]{0,20}")
 _FLAGS = ("dadfailed", "tentative", "missing")
 
@@ -86,19 +86,46 @@ class Forbidden(NamedTuple):
     back: str  # what becomes of what that peer sends: `local`, an errno's name, or not known
 
 
+class NextHop(NamedTuple):
+    """One of a route's."""
+
+    address: str  # empty on a link
+    device: str
+    mac: str  # empty where not known
+    silent: bool  # it was asked for by ARP or neighbour discovery, in vain
+    taken: bool  # it is what the node's packets may take to this peer
+    command: str  # what takes it out of the route, where others stay; may be empty
+
+    def __str__(self) -> str:
+        return " on ".join(filter(None, (self.address, self.device)))
+
+
 class Trail(NamedTuple):
     """The route that a node takes to a peer to which something is blocked."""
 
     family: Family
     peer: int
     kind: str  # unicast, local
-    gateway: str  # empty on a link
+    gateway: str  # empty on a link, and where it has several next hops; likewise the device
     device: str
     own: bool  # the device has the node's own address of that family
-    words: str  # as `ip` prints it; empty where it has unusual names
+    words: str  # as `ip` prints it, without several next hops; empty where it has unusual names
     command: str  # what deletes it; may be empty
     back: str  # as of `Forbidden`
     beside: int  # the set of peers that are reached by the same: gateway where own, else device
+    hops: tuple[NextHop, ...] = ()
+    rule: str = ""  # the `ip rule` that leads to its table, where that is not a usual one
+    unrule: str = ""  # what deletes that
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it leads everywhere."""
+        return self.words == "default" or self.words.startswith("default ")
+
+    @property
+    def mac(self) -> str:
+        """The next hop's, empty where not known, or where there are several."""
+        return self.hops[0].mac if len(self.hops) == 1 else ""
 
 
 class Tables(NamedTuple):
@@ -112,6 +139,7 @@ class Tables(NamedTuple):
     forbidden: tuple[Forbidden, ...]
     trails: tuple[Trail, ...] = ()
     forwards: frozenset[Family] = frozenset(Family)  # families of which it may forward packets
+    lengths: tuple[tuple[Family, int], ...] = ()  # of the prefixes that it has its addresses with
 
 
 def number_of(protocol: Protocol, family: Family) -> int:
@@ -122,10 +150,7 @@ def number_of(protocol: Protocol, family: Family) -> int:
 def questions(matrix: Matrix, ways: Sequence[Ways], asked: set[int]) -> dict[int, dict[str, Any]]:
     """For each node that is asked the members of its `links` frame; see `preflight.wire`."""
     dead = {w.family: {n: w.dead(n) for n in asked} for w in ways}
-    lost_to = 0
-    for rows in dead.values():
-        for row in rows.values():
-            lost_to |= row
+    hurt = any(row for w in ways for row in w.failing.values())
     probes = {
         w.family[-1]: [
             [number_of(probe.protocol, w.family), probe.port or 0]
@@ -141,10 +166,10 @@ def questions(matrix: Matrix, ways: Sequence[Ways], asked: set[int]) -> dict[int
                 w.family[-1]: list(islice(members(w.unsent.get(node, 0)), _MOST)) for w in ways
             },
             "trails": {
-                w.family[-1]: list(islice(members(w.blocked.get(node, 0)), _MOST)) for w in ways
+                w.family[-1]: list(islice(members(w.failing.get(node, 0)), _MOST)) for w in ways
             },
             "probes": probes,
-            "macs": bool(lost_to),
+            "macs": hurt,
         }
         for node in asked
     }
@@ -185,18 +210,31 @@ def read(frame: Mapping[str, Any], nodes: Sequence[Node]) -> Tables:
         ),
         trails=tuple(_trail(peer, *one) for one in frame["trails"]),
         forwards=frozenset(_FAMILIES[f] for f in frame["forwards"]),
+        lengths=tuple((_FAMILIES[f], _length(bits, f)) for f, bits in frame["lengths"]),
     )  # fmt: skip
 
 
 def _trail(peer: Callable[[Any], int], *told: Any) -> Trail:
-    family, position, kind, gateway, device, own, words, command, back, beside = told
-    named = bool(_device(device)) and _TRAIL.fullmatch(str(words)) is not None
+    family, position, kind, gateway, device, own, words, command, back, beside, hops, rule = told
+    every = tuple(_hop(*one) for one in hops)
+    named = bool(_device(device)) or (len(every) > 1 and not device)
+    named = named and _TRAIL.fullmatch(str(words)) is not None
     deletes = named and _DELETES.fullmatch(str(command)) is not None
+    by = [_text(one, pattern) for one, pattern in zip(rule, (_WORDS, _COMMAND), strict=False)]
     return Trail(
         _FAMILIES[family], peer(position), _text(kind, _ANSWER),
         _address(gateway) if gateway else "", _device(device), bool(own),
         str(words) if named else "", str(command) if deletes else "",
-        _text(back, _ANSWER), int(beside, 16),
+        _text(back, _ANSWER), int(beside, 16), every, *by,
+    )  # fmt: skip
+
+
+def _hop(*told: Any) -> NextHop:
+    address, device, mac, silent, taken, command = told
+    deletes = _device(device) and _DELETES.fullmatch(str(command))
+    return NextHop(
+        _address(address) if address else "", _device(device), _mac(mac) if mac else "",
+        bool(silent), bool(taken), str(command) if deletes else "",
     )  # fmt: skip
 
 
@@ -213,8 +251,8 @@ def _address(value: Any) -> str:
     return str(ip_address(text))
 
 
-def _length(value: Any) -> int:
-    if not 0 <= int(value) <= 128:
+def _length(value: Any, version: Any = 6) -> int:
+    if not 0 <= int(value) <= (32 if version == 4 else 128):
         raise ValueError("a prefix that cannot be")
     return int(value)
 

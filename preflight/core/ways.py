@@ -33,7 +33,7 @@ class Ways:
         self.came = self._both(came_there, came_back)
         self.rejected = self._both(rejected, lambda _: False)
         self.unsent = self._both(unsent, unanswered)
-        self.blocked = self._both(blocked, blocked)
+        self.failing = self._both(failing, failing)
 
     def dead(self, node: int) -> int:
         """Where something that left the node was lost on the path, and nothing came."""
@@ -95,9 +95,9 @@ def unanswered(outcome: Outcome) -> bool:
     return inside and outcome.verdict is Verdict.BLOCKED
 
 
-def blocked(outcome: Outcome) -> bool:
-    """Wherever, and by whomever."""
-    return outcome.verdict is Verdict.BLOCKED
+def failing(outcome: Outcome) -> bool:
+    """Wherever, and by whomever, some or all of it is lost."""
+    return outcome.verdict in (Verdict.BLOCKED, Verdict.LOSSY)
 
 
 def _blocked(outcome: Outcome, leg: Leg, place: Place) -> bool:

@@ -48,6 +48,7 @@ _LINKS = (
     "preflight.agent.kernel",
     "preflight.agent.kernel.fib",
     "preflight.agent.forbids",
+    "preflight.agent.nexthops",
     "preflight.agent.trails",
     "preflight.agent.links",
 )

@@ -38,8 +38,9 @@ _KERNEL: Mapping[Reason, str] = {
     "prohibit or unreachable entry where the network's settings are kept.",
     Reason.FORWARDED: "The address is not the node's own where the packet comes in: see `ip "
     "address`, `ip rule` and `ip route show table local`, and what rewrites it before the node.",
-    Reason.NO_ROUTE_BACK: "Add the route to the senders, or remove the blackhole, prohibit or "
-    "unreachable one (`ip route show table all`, `ip rule`), where the network's settings are "
+    Reason.NO_ROUTE_BACK: "Add a route to these nodes, or the default route if there is none (`ip "
+    "route show default`, for IPv6 `ip -6 route show default`), or remove the blackhole, prohibit "
+    "or unreachable one (`ip route show table all`, `ip rule`), where the network's settings are "
     "kept.",
     Reason.CONNTRACK_FULL: "See what fills the table: `conntrack -S` and `conntrack -L`.",
     Reason.CHECKSUM: "A sender's network card or its hypervisor makes wrong checksums: switch its "

@@ -16,6 +16,8 @@ from typing import NamedTuple
 from preflight.core.findings.claims import cells_of, ip
 from preflight.core.findings.made import Made
 from preflight.core.findings.model import Cause, Finding
+from preflight.core.findings.nexthops import owner
+from preflight.core.findings.several import beside
 from preflight.core.findings.shapes import Shapes, pairs
 from preflight.core.matrix import Matrix
 from preflight.core.model import Cause as CellCause
@@ -24,12 +26,14 @@ from preflight.core.tables import Tables, Trail
 from preflight.core.terms import listed, traffics
 from preflight.core.ways import Ways
 
+_THINNED = (Cause.LOSS, Cause.FLOWS, Cause.RATE_LIMIT)
+
 
 class Detour(NamedTuple):
-    """One way of one node."""
+    """One way of one node, or one by several next hops."""
 
     way: Trail
-    hop: int | None  # the node that has the next hop's address
+    hop: int | None  # the node that has the only next hop's address
 
 
 Detours = Mapping[tuple[int, int, Family], Detour]  # by who sends, to whom
@@ -37,13 +41,16 @@ Detours = Mapping[tuple[int, int, Family], Detour]  # by who sends, to whom
 
 def detours(matrix: Matrix, ways: Mapping[Family, Ways], tables: Mapping[int, Tables]) -> Detours:
     """All of them."""
-    owners = {address: n for n, node in enumerate(matrix.nodes) for address in node.addresses}
     out: dict[tuple[int, int, Family], Detour] = {}
     for node, told in tables.items():
         for way in told.trails:
-            if way.kind != "unicast" or not way.gateway or not way.words:
+            if way.kind != "unicast" or not way.words:
                 continue
-            hop = owners.get(way.gateway)
+            if len(way.hops) > 1:
+                out[node, way.peer, way.family] = Detour(way, None)
+            if not way.gateway:
+                continue
+            hop = owner(matrix.nodes, tables, way.gateway, way.mac)
             if hop in (node, way.peer):
                 continue
             if hop is not None or _alone(ways, tables, node, way):
@@ -56,7 +63,7 @@ def _alone(
 ) -> bool:
     """Whether no other node has that gateway, and the node gets through to some by another one."""
     known = ways.get(own.family)
-    if known is None or own.words.startswith("default "):
+    if known is None or own.is_default:
         return False
     this = own.family, own.gateway
     others = [told for other, told in tables.items() if other != node]
@@ -75,7 +82,11 @@ def by_hops(matrix: Matrix, shapes: Shapes, made: Sequence[Made], known: Detours
     for one in made:
         own = list(_own(shapes, one, known)) if known and _fits(one) else []
         hops = {detour.way.gateway for _, detour in own}
-        if own and one.finding.cause is Cause.RULE:
+        if "" in hops:
+            several = one.finding.cause is not Cause.RULE
+            told = _by_several(matrix, one.finding, own) if several else one.finding
+            out.append(one._replace(finding=told))
+        elif own and one.finding.cause is Cause.RULE:
             out.append(one._replace(finding=_beside(matrix, one.finding, own)))
         elif len(hops) == 1 and _ends_at(one, hops.pop()):
             out.append(one._replace(finding=_told(matrix, shapes, one, own)))
@@ -87,8 +98,11 @@ def by_hops(matrix: Matrix, shapes: Shapes, made: Sequence[Made], known: Detours
 def _fits(one: Made) -> bool:
     lost = Place.PATH, CellCause.DROPPED
     kinds = one.finding.kinds
-    on_the_way = all(k.verdict is Verdict.BLOCKED and (k.place, k.cause) == lost for k in kinds)
-    return on_the_way and one.finding.cause in (Cause.NETWORK, Cause.RULE)
+    if not all((k.place, k.cause) == lost for k in kinds):
+        return False
+    if any(k.verdict is Verdict.LOSSY for k in kinds):
+        return one.finding.cause in _THINNED
+    return one.finding.cause in (Cause.NETWORK, Cause.RULE)
 
 
 def _own(shapes: Shapes, one: Made, known: Detours) -> Iterator[tuple[int, Detour]]:
@@ -145,6 +159,26 @@ def _beside(matrix: Matrix, finding: Finding, own: Sequence[tuple[int, Detour]])
     )
 
 
+def _by_several(matrix: Matrix, finding: Finding, own: Sequence[tuple[int, Detour]]) -> Finding:
+    """What may be lost by one next hop alone."""
+    owners = {address: node.name for node in matrix.nodes for address in node.addresses}
+    told = dict.fromkeys(
+        beside(owners, matrix.nodes[node].name, detour.way)
+        for node, detour in own
+        if not detour.way.gateway
+    )
+    evidence, advice = zip(*told, strict=True)
+    if_right = "only if all next hops of that route are right"
+    return finding._replace(
+        evidence=tuple(dict.fromkeys((*evidence, *finding.evidence))),
+        advice=" ".join(filter(None, (*dict.fromkeys(advice), finding.advice))),
+        requests=tuple(
+            r._replace(reason="; ".join(filter(None, (if_right, r.reason))))
+            for r in finding.requests
+        ),
+    )
+
+
 def _shown(matrix: Matrix, own: Sequence[tuple[int, Detour]]) -> Iterator[str]:
     for node, (way, hop) in own:
         there = matrix.nodes[hop].name if hop is not None else way.gateway
@@ -158,7 +192,7 @@ def _removal(matrix: Matrix, own: Sequence[tuple[int, Detour]], told: str) -> It
     commands = [
         f"`{detour.way.command}` on {matrix.nodes[node].name}"
         for node, detour in own
-        if detour.way.command
+        if detour.way.command and not detour.way.is_default
     ]
     if commands:
         yield f"{told}: {listed(dict.fromkeys(commands))}."

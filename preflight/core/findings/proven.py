@@ -9,9 +9,11 @@ from preflight.core.findings.addresses import Astray, addresses
 from preflight.core.findings.claims import Claims
 from preflight.core.findings.detours import Detours, detours
 from preflight.core.findings.hazards import Sources
+from preflight.core.findings.masks import masks
 from preflight.core.findings.model import Finding
 from preflight.core.findings.neighbours import neighbours
 from preflight.core.findings.routes import routes
+from preflight.core.findings.several import several
 from preflight.core.findings.trails import trails
 from preflight.core.groups import Group
 from preflight.core.model import Family, family_of
@@ -47,6 +49,8 @@ def prove(claims: Claims, tables: Mapping[int, Tables], astray: Astray) -> Proof
     addresses(claims, tables, astray)
     routes(claims, tables)
     trails(claims, tables)
+    several(claims, tables)
+    masks(claims, tables)
     neighbours(claims, tables)
     return Proof(
         claims.found,

@@ -14,6 +14,7 @@ from preflight.core.diagnosis.conclusions import (
     RewrittenField,
 )
 from preflight.core.diagnosis.hops import loop
+from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.diagnosis.trial import SOURCE, Rule, RuleHit
 from preflight.core.findings import queues, size_words
 from preflight.core.findings.hop_words import silent
@@ -200,8 +201,21 @@ def _of_kernel(subject: Subject) -> str:
             who = f"{subject.names[diagnosis.kernel_node]}'s kernel"
             if len(nodes) > 1:
                 who = f"{subject.guilty}: each node's kernel"
+            reason = diagnosis.kernel.reason
+            if reason is Reason.NO_ROUTE_BACK and subject.group.kind.cause is CellCause.NO_ROUTE:
+                return _no_route(subject)
             return f"{who} drops {subject.what}: {diagnosis.kernel.title}"
     return f"{subject.where}: the destination's kernel is set to ignore {subject.what}"
+
+
+def _no_route(subject: Subject) -> str:
+    """Of what it sends itself, and of its answers besides."""
+    families = {test.family for test in subject.group.tests}
+    over = "IPv6 " if families == {Family.IPV6} else ""
+    return (
+        f"{subject.where}: no {over}route on {subject.guilty} for {subject.what}, or for its "
+        "answers"
+    )
 
 
 def _inside_node(subject: Subject) -> str:

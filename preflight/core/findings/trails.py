@@ -20,6 +20,7 @@ from preflight.core.cover import transposed
 from preflight.core.findings.addresses import all_but_unknown, kept_over_ipv6
 from preflight.core.findings.claims import Claim, Claims, Told, ip, lasting
 from preflight.core.findings.model import Cause, Change
+from preflight.core.findings.nexthops import advertised, by_rule, holder, owner
 from preflight.core.model import Cause as CellCause
 from preflight.core.model import Family, Leg, Outcome, Place
 from preflight.core.naming import Naming
@@ -54,7 +55,7 @@ def trails(claims: Claims, tables: Mapping[int, Tables]) -> None:
         cells = [claims.take(family, _claims(why, one)) for one in every]
         own = [one for one, got in zip(every, cells, strict=True) if got]
         if own:
-            claims.tell(cells, _told(claims, why, own))
+            claims.tell(cells, _told(claims, tables, why, own))
 
 
 def _why(claims: Claims, tables: Mapping[int, Tables], own: _Own) -> str:
@@ -67,7 +68,7 @@ def _why(claims: Claims, tables: Mapping[int, Tables], own: _Own) -> str:
         return _LOCAL
     if way.kind != "unicast":
         return ""
-    hop = _owner(claims, way)
+    hop = owner(claims.matrix.nodes, tables, way.gateway, way.mac)
     there = tables.get(hop) if hop not in (None, node, way.peer) else None
     if there and way.family not in there.forwards and ways.dead(node) >> way.peer & 1:
         return _NODE
@@ -91,12 +92,6 @@ def _serves_others(claims: Claims, tables: Mapping[int, Tables], own: _Own) -> b
     )
 
 
-def _owner(claims: Claims, way: Trail) -> int | None:
-    """The node that has the gateway's address."""
-    nodes = claims.matrix.nodes
-    return next((n for n, node in enumerate(nodes) if way.gateway in node.addresses), None)
-
-
 def _claims(why: str, own: _Own) -> Iterator[Claim]:
     there = {own.node: 1 << own.way.peer}
     back = transposed(there)
@@ -118,7 +113,7 @@ def _unfound(outcome: Outcome, *, home: bool) -> bool:
     return outcome.cause is CellCause.NO_NEIGHBOUR or (home and kept)
 
 
-def _told(claims: Claims, why: str, own: Sequence[_Own]) -> Told:
+def _told(claims: Claims, tables: Mapping[int, Tables], why: str, own: Sequence[_Own]) -> Told:
     nodes, naming = claims.matrix.nodes, Naming(claims.matrix.nodes)
     way = own[0].way
     senders = sum({1 << one.node for one in own})
@@ -127,7 +122,7 @@ def _told(claims: Claims, why: str, own: Sequence[_Own]) -> Told:
     peers = naming.name(sum({1 << one.way.peer for one in own}), alone)
     each = "its" if alone else "their"
     asks = "neighbour discovery" if way.family is Family.IPV6 else "ARP"
-    hop = _owner(claims, way)
+    hop = owner(nodes, tables, way.gateway, way.mac)
     does = f"sends what is for {peers}"
     if why == _LOCAL:
         does = f"keeps what is sent to {peers}, as if that address were {each} own"
@@ -144,13 +139,15 @@ def _told(claims: Claims, why: str, own: Sequence[_Own]) -> Told:
         shown.append(f"{who}'s kernel drops what comes from an address of its own")
     elif why == _NODE and hop is not None:
         shown.append(
-            f"{nodes[hop].name} has {way.gateway}, and forwarding is off on all its devices; "
-            "frames left, and none arrived"
+            f"{holder(nodes[hop], who, way.family, way.gateway, way.mac)}, and forwarding is off "
+            "on all its devices; frames left, and none arrived"
         )
+    if way.rule:
+        shown.append(f"`{ip(way.family)} rule` on {who} shows `{way.rule}`, which leads there")
     changes = [
         Change(nodes[node].name, "ip", (command,), (lasting("a routing daemon"),))
         for node, command in dict.fromkeys((one.node, one.way.command) for one in own)
-        if command
+        if command and (why == _NODE or not way.is_default)
     ]
     title = f"{who}: {each} own route `{way.words}` {does}"
     whose = [one.node for one in own]
@@ -160,7 +157,14 @@ def _told(claims: Claims, why: str, own: Sequence[_Own]) -> Told:
 
 
 def _advice(why: str, way: Trail, who: str, peers: str) -> Iterator[str]:
-    if way.words.startswith("default "):
+    if " table " in way.words:
+        yield by_rule(way, who)
+    elif way.is_default and why == _NODE:
+        yield (
+            f"{who} then needs a default route that leads to {peers}, if there is no other: "
+            f"`{ip(way.family)} route show default`."
+        )
+    elif way.is_default:
         yield f"Give {who} the default route that leads to {peers}, or one to {peers} of its own."
     elif not way.command:
         yield (
@@ -168,6 +172,8 @@ def _advice(why: str, way: Trail, who: str, peers: str) -> Iterator[str]:
             f"{way.device}`. Give that network a subnet that has none of the nodes' addresses, or "
             "remove it."
         )
+    if " proto ra" in way.words:
+        yield advertised(way, who)
     if _CONTAINERS.fullmatch(way.device):
         yield (
             "It looks like a container network: make it anew with another subnet, and keep Docker "
