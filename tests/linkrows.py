@@ -423,6 +423,8 @@ _CONTAINERS = Fault(
     "ip link del br-4f2a",
 )
 
+_SEVERAL = "has several next hops, and"
+
 
 def _mask(was: int, now: int) -> str:
     """Another length of n1's prefix, with the route that goes with the old one kept."""
@@ -631,17 +633,14 @@ TRAILS = (
                 "n3 ↔ n2",
                 5,
                 (
-                    "n3: its own route `$n2` has several next hops, and n4",
+                    f"n3: its own route `$n2` {_SEVERAL} n4",
                     "one of them, forwards nothing",
                     "Take $n4 out",
                 ),
                 "n3",
             ),
         ),
-        after=(
-            "n3: its own route `$n2` has several next hops, and n4 ($n4), one of them, forwards "
-            "nothing",
-        ),
+        after=(f"n3: its own route `$n2` {_SEVERAL} n4 ($n4), one of them, forwards nothing",),
     ),
     Row(
         "a node without a default route over IPv6",
