@@ -29,6 +29,8 @@ from test_tables import (
 
 from preflight.agent import links
 from preflight.agent.route import Routes
+from preflight.core.diagnosis.conclusions import Diagnosis, Path, Router
+from preflight.core.findings.atoms import Looked
 from preflight.core.findings.build import findings
 from preflight.core.findings.claims import Claims
 from preflight.core.findings.detours import detours
@@ -222,6 +224,18 @@ def test_where_none_is_proven_wrong_the_route_is_told_beside_what_is_lost() -> N
         assert all(r.reason.startswith("only if all next hops") for r in one.requests)
 
 
+def test_where_a_router_answers_behind_the_next_hops_the_rule_is_asked_for() -> None:
+    whole = matrix(dead(*FIRST))
+    tables = answers(n1=NOTHING._replace(trails=(spread(*PAIR),)))
+    path = Path((Router(1, ROUTER),), 2, None, False)
+    looks = {0: [Looked(0, 2, Diagnosis(path=path), groups(whole)[0].tests[0])]}
+    known = detours(whole, Claims(whole).ways, tables)
+    (one,) = findings(whole, groups(whole), looks, detours=known)
+    assert "has 2 next hops" in one.evidence[0]
+    assert "First see" not in one.advice
+    assert not any("next hops" in r.reason for r in one.requests)
+
+
 def test_cells_that_go_by_another_route_are_not_its() -> None:
     tables = answers(n1=NOTHING._replace(trails=(spread(*PAIR),)))
     (one,) = told({**dead(*FIRST), **dead(0, 3)}, tables)
@@ -254,6 +268,14 @@ def test_a_prefix_that_is_too_wide() -> None:
 def test_either_its_neighbour_or_the_peer_shows_it(known: str) -> None:
     (one,) = proof(matrix(ASKED), answers(n1=N1, **{known: RIGHT})).findings
     assert bool(one.changes) is (known == "n2")
+
+
+def test_one_wrong_prefix_at_two_nodes_is_one_finding() -> None:
+    bad = {**ASKED, (1, 2): UNFOUND, (2, 1): (OPEN, UNANSWERED, UNANSWERED)}
+    (one,) = proof(matrix(bad), answers(n1=N1, n2=N1, n3=RIGHT)).findings
+    assert one.title.startswith("n1, n2: their own addresses in 10.0.0.0/16 make them take n3")
+    assert (one.cells, one.nodes, one.changes) == (10, (0, 1), ())
+    assert "as beside it" not in one.advice
 
 
 UNSUSPECTED: dict[str, tuple[Any, dict[str, Tables]]] = {

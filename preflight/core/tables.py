@@ -216,7 +216,7 @@ def read(frame: Mapping[str, Any], nodes: Sequence[Node]) -> Tables:
 
 def _trail(peer: Callable[[Any], int], *told: Any) -> Trail:
     family, position, kind, gateway, device, own, words, command, back, beside, hops, rule = told
-    every = tuple(_hop(*one) for one in hops)
+    every = tuple(sorted(_hop(*one) for one in hops))  # the kernel's order is not always the same
     named = bool(_device(device)) or (len(every) > 1 and not device)
     named = named and _TRAIL.fullmatch(str(words)) is not None
     deletes = named and _DELETES.fullmatch(str(command)) is not None

@@ -84,8 +84,7 @@ def by_hops(matrix: Matrix, shapes: Shapes, made: Sequence[Made], known: Detours
         hops = {detour.way.gateway for _, detour in own}
         if "" in hops:
             several = one.finding.cause is not Cause.RULE
-            told = _by_several(matrix, one.finding, own) if several else one.finding
-            out.append(one._replace(finding=told))
+            out.append(_by_several(matrix, one, own) if several else one)
         elif own and one.finding.cause is Cause.RULE:
             out.append(one._replace(finding=_beside(matrix, one.finding, own)))
         elif len(hops) == 1 and _ends_at(one, hops.pop()):
@@ -159,8 +158,8 @@ def _beside(matrix: Matrix, finding: Finding, own: Sequence[tuple[int, Detour]])
     )
 
 
-def _by_several(matrix: Matrix, finding: Finding, own: Sequence[tuple[int, Detour]]) -> Finding:
-    """What may be lost by one next hop alone."""
+def _by_several(matrix: Matrix, one: Made, own: Sequence[tuple[int, Detour]]) -> Made:
+    """What may be lost by one next hop alone; where routers answer, they tell how far it gets."""
     owners = {address: node.name for node in matrix.nodes for address in node.addresses}
     told = dict.fromkeys(
         beside(owners, matrix.nodes[node].name, detour.way)
@@ -168,15 +167,19 @@ def _by_several(matrix: Matrix, finding: Finding, own: Sequence[tuple[int, Detou
         if not detour.way.gateway
     )
     evidence, advice = zip(*told, strict=True)
-    if_right = "only if all next hops of that route are right"
-    return finding._replace(
-        evidence=tuple(dict.fromkeys((*evidence, *finding.evidence))),
-        advice=" ".join(filter(None, (*dict.fromkeys(advice), finding.advice))),
-        requests=tuple(
-            r._replace(reason="; ".join(filter(None, (if_right, r.reason))))
-            for r in finding.requests
-        ),
+    finding = one.finding._replace(
+        evidence=tuple(dict.fromkeys((*evidence, *one.finding.evidence)))
     )
+    if not any(d.path is not None and d.path.routers for d in one.diagnoses):
+        if_right = "only if all next hops of that route are right"
+        finding = finding._replace(
+            advice=" ".join(filter(None, (*dict.fromkeys(advice), finding.advice))),
+            requests=tuple(
+                r._replace(reason="; ".join(filter(None, (if_right, r.reason))))
+                for r in finding.requests
+            ),
+        )
+    return one._replace(finding=finding)
 
 
 def _shown(matrix: Matrix, own: Sequence[tuple[int, Detour]]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from ipaddress import ip_interface, ip_network
 from typing import NamedTuple
 
 from preflight.core.cover import transposed
-from preflight.core.findings.claims import Claim, Claims, Told, ip
+from preflight.core.findings.claims import Cells, Claim, Claims, Told, ip
 from preflight.core.findings.model import Cause, Change
 from preflight.core.model import Cause as CellCause
 from preflight.core.model import Family, Leg, Node
@@ -41,6 +41,7 @@ class _Own(NamedTuple):
 
 def masks(claims: Claims, tables: Mapping[int, Tables]) -> None:
     """Claim what these explain."""
+    alike: dict[tuple[Family, str, frozenset[int]], list[tuple[_Own, list[Cells]]]] = {}
     for node, told in sorted(tables.items()):
         for family in claims.ways:
             own = _own(claims, tables, node, told, family)
@@ -48,7 +49,11 @@ def masks(claims: Claims, tables: Mapping[int, Tables]) -> None:
                 cells = [claims.take(family, _claims(node, way)) for way in own.ways]
                 kept = [way for way, got in zip(own.ways, cells, strict=True) if got]
                 if kept:
-                    claims.tell(cells, _told(claims, tables, own._replace(ways=kept)))
+                    key = family, _network(claims, own), frozenset(way.peer for way in kept)
+                    alike.setdefault(key, []).append((own._replace(ways=kept), cells))
+    for (_, network, strangers), every in alike.items():
+        told_of = _told(claims, tables, network, sorted(strangers), [own for own, _ in every])
+        claims.tell([part for _, cells in every for part in cells], told_of)
 
 
 def _own(
@@ -115,44 +120,73 @@ def _claims(node: int, way: Trail) -> Iterator[Claim]:
     )
 
 
-def _told(claims: Claims, tables: Mapping[int, Tables], own: _Own) -> Told:
-    nodes, family = claims.matrix.nodes, own.family
-    name, mine = nodes[own.node].name, nodes[own.node].address_in(family)
-    strangers = sorted({way.peer for way in own.ways})
-    peers = Naming(nodes).name(sum(1 << n for n in strangers), 1 << own.node)
+def _network(claims: Claims, own: _Own) -> str:
+    mine = claims.matrix.nodes[own.node].address_in(own.family)
+    return str(ip_network(f"{mine}/{own.length}", strict=False))
+
+
+def _told(
+    claims: Claims,
+    tables: Mapping[int, Tables],
+    network: str,
+    strangers: Sequence[int],
+    every: Sequence[_Own],
+) -> Told:
+    nodes, family = claims.matrix.nodes, every[0].family
+    naming, senders = Naming(nodes), sum(1 << own.node for own in every)
+    alone = len(every) == 1
+    who = naming.name(senders)
+    peers = naming.name(sum(1 << n for n in strangers), senders if alone else 0)
     asks = "neighbour discovery" if family is Family.IPV6 else "ARP"
-    network = ip_network(f"{mine}/{own.length}", strict=False)
-    device = own.ways[0].device
+    device = every[0].ways[0].device
     at = f" dev {device}" if device else ""
-    on_link = f"`{ip(family)} route` on {name}: {network}{at}, without a gateway"
+    on_link = f"`{ip(family)} route` on {who}: {network}{at}, without a gateway"
     shown = [f"{on_link}; nobody there answers {asks} for {peers}"]
-    beside = list(members(own.beside))
-    if beside:
-        having = _having(nodes, tables, beside, family)
+    near = list(members(every[0].beside)) if alone else []
+    if near:
+        having = _having(nodes, tables, near, family)
         shown.append(f"beside it, on the same link, {listed(having)}: without {peers}")
     known = [n for n in strangers if _length(tables.get(n), family) is not None]
     if known:
         shown.append(listed(_having(nodes, tables, known, family)))
-    lengths = {_length(tables[n], family) for n in beside}
-    right = lengths.pop() if len(lengths) == 1 else None
-    changes = []
-    if family is Family.IPV4 and right is not None and device:
-        # In this order the node is never without its address.
-        commands = (
-            f"ip addr add {mine}/{right}{at}",
-            f"ip addr del {mine}/{own.length}{at}",
-        )
-        changes = [Change(name, "ip", commands, (_LASTS,))]
-    better = f"/{right}, as beside it" if right is not None else "that of its neighbours"
+    changes = [change for own in every for change in _changes(claims, tables, own)]
+    it, its, makes = ("it", "its", "makes it") if alone else ("they", "their", "make them")
+    which = "address" if alone else "addresses"
+    mine = nodes[every[0].node].address_in(family)
+    what = f"{mine}/{every[0].length}" if alone else f"in {network}"
+    takes = "then sends" if alone else "then send"
     advice = (
-        f"Give {name} the prefix length of its link ({better}): it then sends what is for {peers} "
-        f"to its gateway. See `{ip(family)} route show default` afterwards."
+        f"Give {who} the prefix length of {its} link{_right(tables, every[0])}: {it} {takes} what "
+        f"is for {peers} to the gateway. See `{ip(family)} route show default` afterwards."
     )
     title = (
-        f"{name}: its own address {mine}/{own.length} makes it take {peers} for neighbours on its "
-        f"own link, where nobody answers {asks}"
+        f"{who}: {its} own {which} {what} {makes} take {peers} for neighbours on {its} own link, "
+        f"where nobody answers {asks}"
     )
-    return Told(Cause.ADDRESS, title, [own.node], shown, changes, advice)
+    return Told(Cause.ADDRESS, title, [own.node for own in every], shown, changes, advice)
+
+
+def _better(tables: Mapping[int, Tables], own: _Own) -> int | None:
+    """The length that all its right neighbours have."""
+    lengths = {_length(tables[n], own.family) for n in members(own.beside)}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def _right(tables: Mapping[int, Tables], own: _Own) -> str:
+    better = _better(tables, own)
+    return f" (/{better}, as beside it)" if better is not None else ""
+
+
+def _changes(claims: Claims, tables: Mapping[int, Tables], own: _Own) -> Iterator[Change]:
+    """In this order the node is never without its address; IPv6 takes no second length of it."""
+    node, device, better = claims.matrix.nodes[own.node], own.ways[0].device, _better(tables, own)
+    if own.family is Family.IPV4 and better is not None and device:
+        mine = node.address_in(own.family)
+        commands = (
+            f"ip addr add {mine}/{better} dev {device}",
+            f"ip addr del {mine}/{own.length} dev {device}",
+        )
+        yield Change(node.name, "ip", commands, (_LASTS,))
 
 
 def _having(
