@@ -292,6 +292,9 @@ UNSUSPECTED: dict[str, tuple[Any, dict[str, Tables]]] = {
         ASKED, {"n1": N1._replace(lengths=((V4, 16), (V4, 24))), "n2": RIGHT, "n3": RIGHT}
     ),
     "somebody answered": (dead(*FIRST), {"n1": N1, "n2": RIGHT, "n3": RIGHT}),
+    "another one like the peer is reached": (
+        ASKED, {"n1": N1, "n2": RIGHT, "n3": RIGHT, "n4": RIGHT}
+    ),
     "its neighbour is not reached": (
         {**ASKED, (0, 1): LOST, (1, 0): LOST}, {"n1": N1, "n2": RIGHT}
     ),
@@ -403,6 +406,8 @@ def test_an_agent_tells_next_hops_tables_and_commands_that_the_kernel_takes(lab4
         ]
         lab4.run("n1", *row[11][1].split())
         assert " table " not in _asked(lab4, "198.51.100.129", 4)[6]
+        row = _asked(lab4, "2001:db8::1", 6)
+        assert row[10][1][5].startswith("ip -6 route del 2001:db8::/64 via ")
         row = replace("2001:db8::1", 6, 1)
         assert [one[0] for one in row[10]] == [gateway6]
         row = _asked(lab4, lab4.node("n2").addresses[0], 4)

@@ -93,7 +93,7 @@ def told(
 
 
 def _without(hop: NextHop, others: "list[NextHop]", route: "list[str]") -> str:
-    """IPv4 has no command for one alone, and IPv6 none that spares the others."""
+    """IPv4 has no command for one alone: the route is set anew, without it."""
     ip, prefix, rest = route
     if ip != "ip":
         return "%s route del %s%s%s" % (ip, prefix, hop.words(), rest)

@@ -3,6 +3,7 @@
 Rules of this file:
 1. The node sends to the peer on its own link, and gets no answer to ARP or neighbour discovery.
 2. The peer's own prefix has not that node, or that of a neighbour that is reached has not the peer.
+3. It reaches none of the kind: a router may answer in their place (proxy ARP), and that be meant.
 """
 
 from __future__ import annotations
@@ -69,6 +70,10 @@ def _own(
         there = _length(tables.get(other), family)
         return _has(claims, other, there, peer, family) is False
 
+    came = claims.ways[family].came.get(node, 0)
+    inside = [n for n in tables if _has(claims, node, length, n, family) and came >> n & 1]
+    if any(lacks(n, node) for n in inside):
+        return None
     wrong = [
         way
         for way in ways

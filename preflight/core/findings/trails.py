@@ -166,7 +166,7 @@ def _advice(why: str, way: Trail, who: str, peers: str) -> Iterator[str]:
         )
     elif way.is_default:
         yield f"Give {who} the default route that leads to {peers}, or one to {peers} of its own."
-    elif not way.command:
+    if not way.command and not way.is_default:
         yield (
             f"{who}: the route comes with an address on {way.device}: `ip address show dev "
             f"{way.device}`. Give that network a subnet that has none of the nodes' addresses, or "
