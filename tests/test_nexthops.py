@@ -94,6 +94,19 @@ def test_whose_mac_address_accuses_nobody(why: str) -> None:
     assert proof(matrix(dead(*FIRST)), tables).findings == []
 
 
+def test_one_link_local_address_is_another_node_on_another_link() -> None:
+    own = {node: by("fe80::1", MACS[hop], words="default via fe80::1 dev eth0")._replace(
+        family=V6, peer=peer) for node, hop, peer in ((0, 1, 2), (2, 3, 0))}  # fmt: skip
+    tables = answers(n2=PASSIVE, n4=PASSIVE)
+    for node, way in own.items():
+        tables[node] = tables[node]._replace(trails=(way,))
+    bad = {(0, 2): LOST, (2, 0): LOST}
+    found = proof(matrix(bad, families=(V6,)), tables).findings
+    assert [one.title.rpartition(" to ")[2] for one in found] == [
+        "n2, which forwards nothing", "n4, which forwards nothing",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("by_ra", [True, False])
 def test_a_default_route_that_a_router_advertisement_made(by_ra: bool) -> None:
     words = f"default via fe80::2 dev eth0{' proto ra' if by_ra else ''} metric 1024"
@@ -103,6 +116,7 @@ def test_a_default_route_that_a_router_advertisement_made(by_ra: bool) -> None:
     (one,) = proof(matrix(dead(*FIRST), families=(V6,)), tables).findings
     assert [c.commands for c in one.changes] == [(command,)]
     assert ("net.ipv6.conf.eth0.accept_ra=0" in one.advice) is by_ra
+    assert bool(one.changes[0].persist) is not by_ra
     assert "if there is no other" in one.advice
 
 

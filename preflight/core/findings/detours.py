@@ -82,12 +82,13 @@ def by_hops(matrix: Matrix, shapes: Shapes, made: Sequence[Made], known: Detours
     for one in made:
         own = list(_own(shapes, one, known)) if known and _fits(one) else []
         hops = {detour.way.gateway for _, detour in own}
+        alike = len(hops) == len({detour.hop for _, detour in own}) == 1
         if "" in hops:
             several = one.finding.cause is not Cause.RULE
             out.append(_by_several(matrix, one, own) if several else one)
         elif own and one.finding.cause is Cause.RULE:
             out.append(one._replace(finding=_beside(matrix, one.finding, own)))
-        elif len(hops) == 1 and _ends_at(one, hops.pop()):
+        elif alike and _ends_at(one, hops.pop()):
             out.append(one._replace(finding=_told(matrix, shapes, one, own)))
         else:
             out.append(one)

@@ -42,14 +42,15 @@ class _Own(NamedTuple):
 
 def several(claims: Claims, tables: Mapping[int, Tables]) -> None:
     """Claim what these explain."""
-    alike: dict[tuple[str, Family, str, str], list[_Own]] = {}
+    alike: dict[tuple[str, Family, str, str, int | None], list[_Own]] = {}
     for node, told in sorted(tables.items()):
         for way in told.trails:
             if len(way.hops) > 1 and way.words and way.kind == "unicast" and way.peer != node:
                 for hop in way.hops:
                     why = _why(claims, tables, node, way, hop) if hop.taken else ""
                     if why:
-                        key = why, way.family, hop.address, hop.device
+                        there = owner(claims.matrix.nodes, tables, hop.address, hop.mac)
+                        key = why, way.family, hop.address, hop.device, there
                         alike.setdefault(key, []).append(_Own(node, way, hop))
     for (why, family, *_), every in alike.items():
         cells = [claims.take(family, _claims(why, one)) for one in every]
@@ -128,10 +129,11 @@ def _told(claims: Claims, tables: Mapping[int, Tables], why: str, own: Sequence[
     else:
         asks = "neighbour discovery" if family is Family.IPV6 else "ARP"
         bad = f"one of them, {hop.address}{at}, does not answer {asks}"
+    seen = dict.fromkeys((nodes[one.node].name, one.way.words, _hops(one.way)) for one in own)
     evidence = [
-        f"`{ip(family)} route show table all` on {nodes[one.node].name} shows `{one.way.words}` "
-        f"with the next hops {_hops(one.way)}: the kernel sends each flow by one of them"
-        for one in own
+        f"`{ip(family)} route show table all` on {name} shows `{words}` with the next hops {hops}: "
+        "the kernel sends each flow by one of them"
+        for name, words, hops in list(seen)[:_SHOWN]
     ]
     if why == _NODE and there is not None:
         held = holder(nodes[there], who, family, hop.address, hop.mac)
@@ -141,7 +143,7 @@ def _told(claims: Claims, tables: Mapping[int, Tables], why: str, own: Sequence[
         Cause.ROUTE,
         f"{who}: {each} own {thing} {listed([*named, *more])} {have} several next hops, and {bad}",
         [one.node for one in own],
-        list(dict.fromkeys(evidence)),
+        evidence,
         changes,
         " ".join(advice),
     )

@@ -41,7 +41,8 @@ class _Own(NamedTuple):
 
 def trails(claims: Claims, tables: Mapping[int, Tables]) -> None:
     """Claim what these explain."""
-    alike: dict[tuple[str, str, Family], list[_Own]] = {}
+    # Link-local next hops of one address are others on other links.
+    alike: dict[tuple[str, str, Family, int | None], list[_Own]] = {}
     for node, told in sorted(tables.items()):
         held = {(one.owner, one.address) for one in told.held}
         for way in told.trails:
@@ -50,8 +51,9 @@ def trails(claims: Claims, tables: Mapping[int, Tables]) -> None:
                 continue
             why = _why(claims, tables, _Own(node, way))
             if why:
-                alike.setdefault((why, way.words, way.family), []).append(_Own(node, way))
-    for (why, _, family), every in alike.items():
+                hop = owner(claims.matrix.nodes, tables, way.gateway, way.mac)
+                alike.setdefault((why, way.words, way.family, hop), []).append(_Own(node, way))
+    for (why, _, family, _), every in alike.items():
         cells = [claims.take(family, _claims(why, one)) for one in every]
         own = [one for one, got in zip(every, cells, strict=True) if got]
         if own:
@@ -144,8 +146,9 @@ def _told(claims: Claims, tables: Mapping[int, Tables], why: str, own: Sequence[
         )
     if way.rule:
         shown.append(f"`{ip(way.family)} rule` on {who} shows `{way.rule}`, which leads there")
+    by_ra = " proto ra" in way.words  # which is told at length
     changes = [
-        Change(nodes[node].name, "ip", (command,), (lasting("a routing daemon"),))
+        Change(nodes[node].name, "ip", (command,), () if by_ra else (lasting("a routing daemon"),))
         for node, command in dict.fromkeys((one.node, one.way.command) for one in own)
         if command and (why == _NODE or not way.is_default)
     ]
@@ -172,7 +175,7 @@ def _advice(why: str, way: Trail, who: str, peers: str) -> Iterator[str]:
             f"{way.device}`. Give that network a subnet that has none of the nodes' addresses, or "
             "remove it."
         )
-    if " proto ra" in way.words:
+    if " proto ra" in way.words and why != _LOCAL:
         yield advertised(way, who)
     if _CONTAINERS.fullmatch(way.device):
         yield (
