@@ -15,7 +15,7 @@ from preflight.core.findings.claims import Claims
 from preflight.core.findings.detours import detours
 from preflight.core.findings.model import Cause, Finding
 from preflight.core.groups import groups
-from preflight.core.tables import Gateway, Tables, Trail
+from preflight.core.tables import Gateway, NextHop, Tables, Trail
 
 HOP = "10.9.9.1"
 USUAL = Gateway(V4, "10.0.0.254", "eth0", MACS[3], False, 0b1000)
@@ -52,6 +52,20 @@ def test_a_node_is_named_and_no_rule_is_asked_for() -> None:
         ends = "it gets no further" if paths and paths[0].routers else "none of it arrives"
         assert one.title.endswith(f"to n2, and {ends}")
         assert (one.nodes, one.requests, one.changes) == ((1,), (), ())
+
+
+def test_a_router_advertisement_and_a_rule_are_told_with_what_ends_them() -> None:
+    words = "default via fe80::2 dev eth0 proto ra metric 9"
+    via = (NextHop("fe80::2", "eth0", MACS[1], False, True, ""),)
+    way = trail(gateway="fe80::2", words=words, command="ip -6 route del default", hops=via)
+    (one,) = told(answers(n1=NOTHING._replace(trails=(way,))), [])
+    assert one.nodes == (1,)
+    assert "`ip -6 route del default` on n1" in one.advice
+    assert "net.ipv6.conf.eth0.accept_ra=0" in one.advice
+    way = BY_N2.trails[0]
+    way = way._replace(words=f"{way.words} table 100", rule="9: from all lookup 100", unrule="ip")
+    (one,) = told(answers(n1=NOTHING._replace(trails=(way,))), [])
+    assert "its routing rule `9: from all lookup 100`" in one.advice
 
 
 UNUSUAL: dict[str, tuple[dict[int, Tables], list[Path]]] = {

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from preflight.core.findings.claims import cells_of, ip
 from preflight.core.findings.made import Made
 from preflight.core.findings.model import Cause, Finding
-from preflight.core.findings.nexthops import owner
+from preflight.core.findings.nexthops import advertised, by_rule, owner
 from preflight.core.findings.several import beside
 from preflight.core.findings.shapes import Shapes, pairs
 from preflight.core.matrix import Matrix
@@ -196,7 +196,7 @@ def _removal(matrix: Matrix, own: Sequence[tuple[int, Detour]], told: str) -> It
     commands = [
         f"`{detour.way.command}` on {matrix.nodes[node].name}"
         for node, detour in own
-        if detour.way.command and not detour.way.is_default
+        if detour.way.command and (not detour.way.is_default or _by_ra(detour.way))
     ]
     if commands:
         yield f"{told}: {listed(dict.fromkeys(commands))}."
@@ -213,6 +213,15 @@ def _advice(matrix: Matrix, there: str, own: Sequence[tuple[int, Detour]]) -> It
         f"{to} from {sender} iif DEVICE`)."
     )
     yield from _removal(matrix, own, "If not, remove the route")
+    name = matrix.nodes[node].name
+    if " table " in way.words:
+        yield by_rule(way, name)
+    if _by_ra(way):
+        yield advertised(way, name)
+
+
+def _by_ra(way: Trail) -> bool:
+    return " proto ra" in way.words
 
 
 def _address(matrix: Matrix, way: Trail) -> str:
