@@ -260,7 +260,7 @@ class TestTable:
         """Nor a firewall, where connections wait in vain for the program."""
         for one in everything():
             quiet = (Came.UNTAKEN, Came.UNANSWERED)
-            verdict, leg, place, cause = decide(one)
+            _, leg, place, cause = decide(one)
             if cause is Cause.NOT_ANSWERING and one.own in quiet:
                 assert one.full
             if one.full and cause is Cause.DATA and leg is Leg.FORWARD:

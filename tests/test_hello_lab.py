@@ -238,6 +238,7 @@ def test_a_firewall_that_eats_its_own_nodes_data_too_is_no_program(lab4: Lab) ->
 HANGS = """
 import socket, sys
 one = socket.socket(socket.AF_INET6)
+one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 one.bind(("", 4240))
 one.listen(1)
 print(flush=True)
