@@ -107,7 +107,7 @@ def _next(fleet: Fleet, waiting: Mapping[int, float], nodes: Sequence[Node]) -> 
                     "place? If not, is the node overloaded, its python stopped or very slow?"
                 )
             if nodes[node].connection is Connection.SSH:
-                reason += f" Or {narrow(nodes[node].host)}"
+                reason += f" Or {narrow(nodes[node].host, nodes[node].address)}"
             return Event(node, None, AgentState.FAILED, reason)
     return None
 
