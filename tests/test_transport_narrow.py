@@ -40,7 +40,7 @@ def test_what_is_full_size_is_the_routes(lab4: Lab) -> None:
         said = lab4.run("n1", sys.executable, "-c", ask, *n3.addresses, "127.0.0.1")
     finally:
         lab4.run("n1", "ip", "link", "set", "eth0", "mtu", "1500")
-    assert said.stdout.split() == ["1400", "1400", "65536"]
+    assert said.stdout.split() == ["1400", "1400", "65535"]
 
 
 def test_no_route_no_size() -> None:

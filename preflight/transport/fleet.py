@@ -51,6 +51,7 @@ class _Link:
         self._session: Session | None = None
         self._noise = b""  # the last of it before the agent's first word
         self._sent = b""  # until then
+        self._begun = False  # its python runs
 
     def run(self, connector: Connector, run: str, first: bytes) -> None:
         """Log in, start the agent, and read until it ends. Whatever goes wrong is an event."""
@@ -103,7 +104,7 @@ class _Link:
             size += len(piece)
             noise, found, rest = (data + piece).partition(marker)
             if found:
-                self._sent = b""
+                self._begun, self._sent = True, b""
                 return rest
             data = noise[-len(marker) :]
         raise NodeError(AgentState.FAILED, "it said 1 MiB, and not that the agent is there")
@@ -116,7 +117,9 @@ class _Link:
         return "; ".join(filter(None, (printed_tail(own), back)))
 
     def words(self) -> str:
-        """What the node has said of its own, of which no agent is known yet; may be empty."""
+        """What the node has said in its python's place; may be empty."""
+        if self._begun:
+            return ""
         complaints = "" if self._session is None else self._session.complaints()
         return "; ".join(filter(None, (complaints, self._printed())))
 
@@ -208,7 +211,7 @@ class Fleet:
             self._links[node].send(data)
 
     def words(self, node: int) -> str:
-        """What a node has said that is not the agent's, on one line; for one that is overdue."""
+        """What a node has said in its python's place, on one line; for one that is overdue."""
         return self._links[node].words()
 
     def drop(self, node: int) -> None:
