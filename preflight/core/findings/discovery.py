@@ -33,9 +33,7 @@ _ROUTES = (
     "(nd-router-advert, ICMPv6 type 134)."
 )
 # `drop`, `counter packets 1 bytes 2 log prefix "x" reject`, `-A INPUT -j DROP`
-_NFT = (
-    r"(counter( packets \d+ bytes \d+)? )?(log( prefix \"[^\"]*\")? )?(drop|reject( with .*)?)"
-)
+_NFT = r"(counter( packets \d+ bytes \d+)? )?(log( prefix \"[^\"]*\")? )?(drop|reject( with .*)?)"
 _XTABLES = r"-j (DROP|REJECT)( --reject-with \S+)?"
 _ALL = re.compile(rf"{_NFT}|-A \S+ {_XTABLES}")
 # `meta l4proto ipv6-icmp drop`, `-A INPUT -p ipv6-icmp -j DROP`, perhaps for some addresses
