@@ -17,6 +17,7 @@ from preflight.transport.narrow import mtu_to, narrow
         (["192.0.2.1"], 9000, 8972),
         (["node.example", "2001:db8::1"], 9000, 8952),
         (["node.example"], 9000, 1472),  # no name is looked up
+        (["127.0.0.1"], 65536, 1472),  # a tunnel's end
         (["192.0.2.1"], 0, 1472),  # the kernel does not tell
     ],
 )

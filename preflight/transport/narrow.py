@@ -18,8 +18,11 @@ def narrow(*hosts: str) -> str:
     version, mtu = 6 if ":" in hosts[0] else 4, _ETHERNET
     for host in hosts:
         try:
-            version = ipaddress.ip_address(host).version
+            address = ipaddress.ip_address(host)
         except ValueError:
+            continue
+        version = address.version
+        if address.is_loopback:  # something carries it on from here, nobody knows where
             continue
         mtu = mtu_to(host) or _ETHERNET
         break
