@@ -18,7 +18,7 @@ from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.diagnosis.trial import Rule
 from preflight.core.findings.atoms import Atom, Looked, Part, at, atoms, blamed, told
-from preflight.core.findings.concerns import concerns, may_be_from
+from preflight.core.findings.concerns import concerns, may_be_from, names_addresses
 from preflight.core.findings.contradictions import contradict, culprit
 from preflight.core.findings.shapes import Rows, Shapes, pairs, union
 from preflight.core.groups import FamilyProbe, Group
@@ -26,7 +26,7 @@ from preflight.core.matrix import Matrix
 from preflight.core.model import Cause, Leg, Outcome, Place, Probe, Protocol
 from preflight.core.naming import members
 
-_MOST_COMPARED = 4096  # cells of a part, with what a rule says of addresses
+_MOST_COMPARED = 4096  # cells of a group, with what a rule says of addresses
 _ECHO_ALONE = (Reason.ECHO_IGNORED, Reason.ECHO_LIMITED)
 
 
@@ -112,14 +112,18 @@ def _as_spoken(
     """The same, but for cells at which nobody looked between addresses of which the rules that were
     found do not speak.
     """
-    rows = shapes.rows(group)
+    rows, room = shapes.rows(group), _MOST_COMPARED
     for atom, cause in causes.items():
+        rules = [] if cause is None else _own_addresses(matrix, piles[cause])
+        if not rules or room <= 0:
+            yield atom, cause
+            continue
         left = {s: rows.get(s, 0) & atom.destinations for s in members(atom.sources)}
         cells = list(pairs(left))
-        rules = [] if cause is None else _own_addresses(matrix, piles[cause])
+        room -= len(cells)
         others = [
             (s, d)
-            for s, d in (cells if rules and len(cells) <= _MOST_COMPARED else ())
+            for s, d in (cells if room >= 0 else ())
             if not any(one.holds(matrix, s, d, atom.test) for one in rules)
         ]
         looked = {(look.source, look.destination) for pile in piles for look in pile}
@@ -150,8 +154,8 @@ class _Spoken(NamedTuple):
 
 
 def _own_addresses(matrix: Matrix, pile: Sequence[Looked]) -> list[_Spoken]:
-    """The rules that surely ended what these looks sent; none where one of them seems to have met
-    other addresses than the nodes' own.
+    """The rules that surely ended what these looks sent, where all of them name addresses; none
+    where one of them seems to have met others than the nodes' own.
     """
     found = []
     for look in pile:
@@ -159,7 +163,7 @@ def _own_addresses(matrix: Matrix, pile: Sequence[Looked]) -> list[_Spoken]:
             if not hit.rule.sure:
                 continue
             one = _Spoken(hit.rule, hit.leg)
-            if hit.of_discovery or look.test is None:
+            if hit.of_discovery or look.test is None or not names_addresses(hit.rule):
                 return []
             if not one.holds(matrix, look.source, look.destination, look.test):
                 return []
