@@ -34,7 +34,8 @@ speak frames: one JSON object a line, `t` naming its type.
             there are none
     facts   number, facts, sources, unknown, cpu_us, clock: what is known of the node
     got     number, answers: what came of the requests
-    ear     number, flows, lost: what was heard since the last ear frame, and packets missed
+    ear     number, flows, lost, full: what was heard since the last ear frame, packets missed, and
+            ports that had no room for a connection
     echoed  number, cells: what came of the echo requests
     sums    number, tcp: so many so far, in all network namespaces
 

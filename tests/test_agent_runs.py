@@ -151,6 +151,7 @@ def test_an_agent_is_killed_in_the_second_look(
     snapshot = check(lab4, agents)
     verify(lab4, snapshot, _N2)
     assert agents.ended()["n2"] == -signal.SIGKILL
+    assert (snapshot.agents[1].reason or "").endswith("what it had told by then counts")
     for cell in snapshot.matrix.cells():  # what was proved before stays
         if not blocked_in_truth(lab4, snapshot, cell):
             assert cell.outcome.verdict == "open"

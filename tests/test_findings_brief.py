@@ -118,7 +118,7 @@ def test_a_traced_rule_does_not_stand_for_cells_that_no_rule_ended() -> None:
 def test_a_rule_that_merely_counts_or_a_kernel_setting_stands_for_all() -> None:
     matrix = sample(4, 1, [Fault(DROPPED_AT_DESTINATION, "*", "n3", "geneve")]).matrix
     in_vain = brief(inside(None, GENEVE4, source=1))
-    legacy = ONE._replace(tool="iptables-legacy", family="ip")
+    legacy = RULE._replace(tool="iptables-legacy", family="ip")
     (one,) = made(matrix, [inside(legacy, GENEVE4), in_vain])
     assert (one.cause, one.cells) == (Cause.RULE, 3)
     reason = KernelReason(Reason.RP_FILTER, "rp_filter", ("counted",), ())

@@ -91,6 +91,29 @@ def test_a_rule_is_not_laid_to_packets_of_which_it_does_not_speak() -> None:
     assert (one.cause, one.cells) == (Cause.RULE, 6)
 
 
+def test_a_rule_is_not_laid_to_addresses_of_which_it_does_not_speak() -> None:
+    """Where nobody looked: an agent that was lost, or one look too many."""
+    matrix = sample(4, 1, [Fault(DROPPED_AT_DESTINATION, "*", "n3", "geneve")]).matrix
+    first, _, third, fourth = (node.addresses[0] for node in matrix.nodes)
+
+    def cells(text: str) -> dict[Cause, int]:
+        found = made(matrix, [inside(RULE._replace(text=text), GENEVE4)])
+        return {finding.cause: finding.cells for finding in found}
+
+    apart = {Cause.RULE: 1, Cause.NODE_FIREWALL: 2}
+    assert cells(f"ip saddr {first} udp dport 6081 drop") == apart
+    assert cells(f"-A INPUT -s {first}/32 -p udp -j DROP") == apart
+    two = f"ip saddr {{ {first}, {fourth} }} udp dport 6081 drop"
+    assert cells(two) == {Cause.RULE: 2, Cause.NODE_FIREWALL: 1}
+    for text in (
+        f"ip daddr {third} udp dport 6081 drop",
+        f"ip saddr != {fourth} udp dport 6081 drop",  # too much to read out of it
+        "ip saddr @nodes drop",
+        "ip saddr 203.0.113.9 drop",  # it met another address than the node's own
+    ):
+        assert cells(text) == {Cause.RULE: 3}
+
+
 def test_a_node_that_was_searched_in_vain_does_not_share_anothers_rule() -> None:
     matrix = sample(4, 1, [Fault(DROPPED_AT_DESTINATION, "*", "n3,n4", "geneve")]).matrix
     first, second = made(matrix, [inside(RULE, GENEVE4), inside(None, GENEVE4, node=3)])

@@ -46,6 +46,9 @@ class FakeSession:
     def ending(self) -> tuple[int | None, str]:
         return self._ending
 
+    def complaints(self) -> str:
+        return self._ending[1]
+
     def close(self) -> None:
         self.closed.set()
         self._pieces.put(b"")
@@ -146,6 +149,10 @@ def test_frames_come_whole_however_they_are_cut(
         (FakeSession(marker(RUN), b'{"t":"\xff"}\n', hang=True), AgentState.FAILED, "not a frame"),
         (FakeSession(marker(RUN), b"9" * 5000 + b"\n", hang=True), AgentState.FAILED, "a frame"),
         (FakeSession(marker(RUN), b"[" * 99_999 + b"\n", hang=True), AgentState.FAILED, "a frame"),
+        (FakeSession(b"This account is currently not available.\n"), AgentState.FAILED,
+         "login shell runs no commands (This account is currently not available.)"),
+        (FakeSession(b"1) a\r\n", b"no such\r\nno such\r\n", status=0), AgentState.FAILED,
+         "with status 0 and said: 1) a; no such (does a forced command"),
         (NodeError("host-key", "changed"), AgentState.HOST_KEY, "changed"),
         (NodeError("auth", "refused"), AgentState.AUTH, "refused"),
         (RuntimeError("oops"), AgentState.FAILED, "RuntimeError: oops"),
@@ -162,6 +169,31 @@ def test_every_trouble_is_an_event(
     assert events[0].state is state
     assert says in (events[0].reason or "")
     assert "\n" not in (events[0].reason or "")
+
+
+def test_what_a_node_says_in_the_agents_place_can_be_asked_for(start: Callable[..., Fleet]) -> None:
+    session = FakeSession(b"1) status\x1b[0m 2) quit\r\n", hang=True, stderr="tty?")
+    one = start(session)
+    session.sent.get(timeout=PATIENCE_S)
+    for _ in range(9):
+        session._pieces.put(b"invalid choice\n")
+    session._pieces.put(b"")
+    assert hear(one).frame is None
+    assert one.words(0) == "tty?; 1) status 2) quit; invalid choice"
+
+
+def test_what_comes_back_as_from_a_terminal_is_not_repeated(start: Callable[..., Fleet]) -> None:
+    """The run's key is in it."""
+    session = FakeSession(b"Welcome\r\n", hang=True, status=130)
+    one = start(session)
+    sent = session.sent.get(timeout=PATIENCE_S)
+    for at in range(0, 4000, 20):
+        session._pieces.put(sent[at : at + 20].replace(b"\n", b"\r\n"))
+    session._pieces.put(b"")
+    reason = hear(one).reason or ""
+    said = "Welcome; what it was sent, as a terminal does"
+    assert f"with status 130 and said: {said} (does" in reason
+    assert one.words(0) == said
 
 
 def test_a_frame_without_end_is_given_up(

@@ -161,6 +161,9 @@ class TestFollow:
             (Came.SILENT, "-/SDKA", "reply", "destination"),
             (Came.SILENT, "-/-", None, None),
             (Came.SILENT, "SDK/", None, None),  # it came about and was not seen: rewritten
+            (Came.UNTAKEN, "SDK/SK", "forward", "path"),
+            (Came.UNTAKEN, "SDK/SDK", "forward", "destination"),
+            (Came.UNTAKEN, "SDK/-", None, None),
             (Came.UNANSWERED, "/", "forward", "source"),
             (Came.UNANSWERED, "S/", "forward", "path"),
             (Came.UNANSWERED, "S/S", "forward", "destination"),
@@ -252,6 +255,21 @@ class TestTable:
                 assert one.came in SPOKE
                 assert one.own is Came.CILIUM or one.there is False
                 assert place is not Place.PATH or one.there is False
+
+    def test_what_no_kernel_acknowledged_accuses_no_program(self) -> None:
+        """Nor a firewall, where connections wait in vain for the program."""
+        for one in everything():
+            quiet = (Came.UNTAKEN, Came.UNANSWERED)
+            _, leg, place, cause = decide(one)
+            if cause is Cause.NOT_ANSWERING and one.own in quiet:
+                assert one.full
+            if one.full and cause is Cause.DATA and leg is Leg.FORWARD:
+                assert place is not Place.DESTINATION
+        eaten = Heard(True, Came.UNTAKEN, Came.UNTAKEN, None, Leg.FORWARD, Place.DESTINATION)
+        assert decide(eaten)[:3] == (Verdict.BLOCKED, Leg.FORWARD, Place.DESTINATION)
+        assert decide(eaten._replace(leg=None, place=None))[0] is Verdict.UNKNOWN
+        assert decide(eaten._replace(own=Came.SILENT))[3] is Cause.NOT_ANSWERING
+        assert decide(eaten._replace(full=True))[3] is Cause.NOT_ANSWERING
 
     def test_a_silence_that_nobody_watched_accuses_nobody(self) -> None:
         for came in (Came.SILENT, Came.RESET, Came.ENDED, Came.UNANSWERED, Came.REFUSED):

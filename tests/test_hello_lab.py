@@ -209,6 +209,59 @@ def test_what_passes_syns_and_drops_data_is_no_program_and_has_a_place(
             lab4.run(DATA[number][0], "nft", "delete", "table", "inet", f"t{number}")
 
 
+def test_a_firewall_that_eats_its_own_nodes_data_too_is_no_program(lab4: Lab) -> None:
+    """Nothing acknowledges what a node's own firewall throws away; a program's kernel does."""
+    lab4.nft(
+        "n3",
+        "table inet t { chain i { type filter hook input priority 0; policy drop;\n"
+        "meta l4proto { icmp, ipv6-icmp } accept\ntcp dport 4240 tcp flags syn accept\n"
+        "tcp sport 4240 accept\ntcp dport 22 accept\n}\n}",
+    )
+    with serving(lab4, everywhere(n4=silent)):
+        snapshot = check(lab4, ONLY_HEALTH)
+    inside = blocked(Leg.FORWARD, Place.DESTINATION, Cause.DATA)
+    expected = dict.fromkeys(spots(lab4, "", "n3", (HEALTH,)), inside)
+    assert_matrix(
+        snapshot, expected | dict.fromkeys(spots(lab4, "", "n4", (HEALTH,)), NOT_ANSWERING)
+    )
+    found = {f.cause: f for f in snapshot.findings}
+    assert "the destination itself stops requests" in found[FindingCause.DATA].title
+    assert found[FindingCause.DATA].advice.startswith("n3: look in its own firewall")
+    (cell,) = {
+        outcome.detail
+        for spot, (_, outcome) in told(snapshot).items()
+        if spot.destination == "n3" and spot.source == "n1" and spot.family is Family.IPV4
+    }
+    assert "the request was not acknowledged; asked by its own node: the same" in (cell or "")
+
+
+HANGS = """
+import socket, sys
+one = socket.socket(socket.AF_INET6)
+one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+one.bind(("", 4240))
+one.listen(1)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_program_that_takes_no_connection_any_more_is_no_firewall(lab4: Lab) -> None:
+    """Its kernel then acknowledges nothing either: there is no room for more connections."""
+    pipe = subprocess.PIPE
+    others = {name: cilium for name in NAMES if name != "n2"}
+    with (
+        serving(lab4, others),
+        lab4.popen("n2", sys.executable, "-c", HANGS, stdin=pipe, stdout=pipe) as hanging,
+    ):
+        hanging.stdout.readline()
+        snapshot = check(lab4, ONLY_HEALTH)
+        hanging.communicate(timeout=10)
+    assert_matrix(snapshot, dict.fromkeys(spots(lab4, "", "n2", (HEALTH,)), NOT_ANSWERING))
+    details = {o.detail for _, o in told(snapshot).values() if o.verdict is Verdict.CLOSED}
+    assert all("yet to take is full" in (detail or "") for detail in details)
+
+
 def test_what_answers_in_ciliums_place_is_told_from_what_serves_the_port(lab4: Lab) -> None:
     """A proxy on the way takes what the nodes themselves send, and a redirect inside n2 does."""
     redirect = (

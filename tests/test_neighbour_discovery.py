@@ -713,6 +713,39 @@ def test_the_same_policy_over_ipv4_is_the_same_finding() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "also"),
+    [
+        ("meta l4proto ipv6-icmp drop", {"echo-request", "echo-reply"}),
+        ("ip6 nexthdr ipv6-icmp counter packets 3 bytes 9 drop", {"echo-request", "echo-reply"}),
+        ('meta l4proto ipv6-icmp reject comment "x"', {"echo-request", "echo-reply"}),
+        ("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } drop", set()),
+        ("meta l4proto ipv6-icmp limit rate over 9/second drop", set()),
+    ],
+)
+def test_a_rule_that_ends_all_of_icmpv6_ends_echoes_and_answers_too(
+    text: str, also: set[str]
+) -> None:
+    """They come so far only once neighbours are found."""
+    matrix = sample(4, 2, UNFOUND, families=BOTH).matrix
+    rule = DROP._replace(text=text)
+    looks = [looked(*ends, node(3, rule=rule)) for ends in ((1, 3), (4, 3), (3, 1), (3, 4))]
+    (one,) = told(matrix, *looks)
+    said = " ".join(one.changes[0].commands)
+    assert {name for name in ("echo-request", "echo-reply") if name in said} == also
+    assert "6081" not in said
+    without = [
+        Fault(DROPPED_ON_PATH, "rack=a", "n3", "geneve,health", V6),
+        Fault(NO_NEIGHBOUR, "n4", "n3", "geneve,health", V6),
+        Fault(LOST_BACK, "n3", "rack=a", "health", V6),
+        Fault(NO_ANSWER, "n3", "n4", "health", V6),
+    ]
+    found = told(sample(4, 2, without, probes=(GENEVE, HEALTH), families=BOTH).matrix, *looks)
+    said = " ".join(c for one in found for change in one.changes for c in change.commands)
+    assert "nd-neighbor-solicit" in said
+    assert "echo" not in said
+
+
 def test_what_else_is_lost_on_the_path_is_not_the_nodes() -> None:
     """Over IPv6 the network drops all of rack a to rack b, and n3 is not found besides."""
     faults = [Fault(DROPPED_ON_PATH, "rack=a", "rack=b"), UNFOUND[2]]

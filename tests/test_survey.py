@@ -364,6 +364,30 @@ def test_a_node_that_is_lost_accuses_nobody(look: int) -> None:
         assert verdicts(matrix) == {OPEN: 34, BLOCKED: 1, NO_AGENT: 1}
 
 
+@pytest.mark.parametrize("gone", [2, 3])
+def test_what_a_node_has_told_before_it_was_lost_counts(gone: int) -> None:
+    """Both ends' counts of one whole look are in: nobody needs its agent any more."""
+    world = World(dead=[("geneve", 2, 3), ("geneve", 0, 1)])
+
+    def lose(plan: LookPlan, node: int, _: Report) -> None:
+        if plan.number == 2 and node == gone:
+            world.lose(node)
+
+    world.on_report = lose
+    assert verdicts(world.run()) == {OPEN: 34, BLOCKED: 2}
+
+
+def test_a_report_that_lacks_what_a_capture_lost_is_not_made_up_for() -> None:
+    world = World(dead=[("geneve", 2, 3)], deaf=lambda look, node: (look, node) == (2, 3))
+
+    def lose(plan: LookPlan, node: int, _: Report) -> None:
+        if plan.number == 2 and node == 3:
+            world.lose(node)
+
+    world.on_report = lose
+    assert verdicts(world.run()) == {OPEN: 35, NO_AGENT: 1}
+
+
 def test_all_nodes_that_are_lost_end_the_run() -> None:
     world = World()
 

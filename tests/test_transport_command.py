@@ -17,6 +17,8 @@ from preflight.transport.command import (
     TAIL,
     explain_exit,
     marker,
+    own_words,
+    printed_tail,
     readable_tail,
     shell_command,
 )
@@ -206,6 +208,36 @@ def in_jail(jail: Path, command: str) -> subprocess.CompletedProcess[bytes]:
 def test_what_an_exit_means(status: int | None, stderr: str, state: AgentState, words: str) -> None:
     got, reason = explain_exit(status, stderr)
     assert (got, words in reason) == (state, True), reason
+
+
+@pytest.mark.parametrize(
+    ("status", "stderr", "printed", "words"),
+    [
+        (1, "", "This account is currently not available.", "(This account is currently not"),
+        (1, "stdin: is not a tty", "nologin: no", "log in as another user"),
+        (97, "preflight: no python3", "Welcome; your password has expired", "no python3 to start"),
+        (0, "", "1) status 2) quit", "status 0 and said: 1) status 2) quit (does a forced command"),
+        (3, "odd", "Welcome", "status 3 and said: odd; Welcome"),
+        (None, "", "Bye", "killed and said: Bye"),
+    ],
+)
+def test_what_it_printed_counts_where_its_errors_tell_nothing(
+    status: int | None, stderr: str, printed: str, words: str
+) -> None:
+    assert words in explain_exit(status, stderr, printed)[1]
+
+
+def test_what_it_printed_is_told_once_and_short() -> None:
+    assert printed_tail(b"a\r\nb\nb\n\x1b[1mb\x1b[0m\nb\na\n") == "a; b; b"
+    assert len(printed_tail(b"".join(b"%d\n" % n for n in range(999)))) == 200
+
+
+def test_what_comes_back_of_what_was_sent_is_not_a_nodes_own_words() -> None:
+    sent = b"exec('import x')" + bytes(range(256)) + b'{"t":"setup","key":"89a48f11687b1146"}\n'
+    for back in (sent, sent[200:], b"\xde^B\n" + sent[-30:].replace(b"\n", b"\r\n")):
+        assert own_words(b"Welcome\r\n\xb5 \n" + back, sent) == b"Welcome\r"
+    for own in (b"", b"1) status 2) quit\n", b" " * 40, b"import x"):
+        assert own_words(own, sent + b" " * 40) == own
 
 
 @given(st.one_of(st.none(), st.integers(0, 255)), st.binary(max_size=3000))

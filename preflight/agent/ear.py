@@ -19,6 +19,7 @@ _BUFFER = 4 << 20
 _SNAP = 128
 _MOST_FLOWS = 4096
 _FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
+_LISTEN = "0A"  # in /proc/net/tcp
 SYN, DATA, SYN_ACK, ACKED, ANSWER, END = 1, 2, 4, 8, 16, 32  # as in `core.hello.Passed`
 
 
@@ -47,6 +48,7 @@ class Ear(PacketSocket):
         self._devices = Devices.here()
         self._flows: dict[Flow, int] = {}
         self._first: dict[Flow, int] = {}  # the sequence number after the SYN's
+        self._overflows = _overflows()
 
     def heard(self) -> "list[list[object]]":
         """[other end, the client's port, the server's, what passed] of every connection."""
@@ -58,6 +60,11 @@ class Ear(PacketSocket):
             if self._devices.counts(address[0], address[2]):
                 self._match(data, address[2] == socket.PACKET_OUTGOING)
         return [[*flow, passed] for flow, passed in self._flows.items()]
+
+    def full(self) -> "list[int]":
+        """The ports at which connections wait to be taken, where there was no room for more."""
+        waiting = _waiting() if _overflows() > self._overflows else set()
+        return sorted(waiting & self._ports)
 
     def _match(self, data: bytes, outgoing: bool) -> None:
         if len(data) < 40:
@@ -100,3 +107,28 @@ class Ear(PacketSocket):
     def _saw(self, flow: "Flow", what: int) -> None:
         if flow in self._flows or len(self._flows) < _MOST_FLOWS:
             self._flows[flow] = self._flows.get(flow, 0) | what
+
+
+def _overflows() -> int:
+    """How many connections this node has turned away because a program's queue was full."""
+    try:
+        with open("/proc/net/netstat", encoding="ascii") as file:
+            lines = [line.split() for line in file if line.startswith("TcpExt:")]
+        return int(dict(zip(*lines))["ListenOverflows"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _waiting() -> "set[int]":
+    """The TCP ports that are listened on and whose queue is not empty."""
+    ports = set()
+    for name in ("tcp", "tcp6"):
+        try:
+            with open("/proc/net/" + name, encoding="ascii") as file:
+                for line in file:
+                    words = line.split()
+                    if words[3] == _LISTEN and int(words[4].split(":")[1], 16):
+                        ports.add(int(words[1].rsplit(":", 1)[1], 16))
+        except OSError:
+            continue
+    return ports

@@ -6,7 +6,10 @@ answer means is judged elsewhere; here it is cut to a few bytes, in a bounded ti
 
 import _socket as socket
 import errno
+import fcntl
 import select
+import struct
+import termios
 from time import monotonic
 
 TYPE_CHECKING = False
@@ -142,7 +145,8 @@ class Asker:
 
     def _expire(self, now: float) -> None:
         for request in [r for r in self._open.values() if now >= r.due]:
-            self._done(request, "timeout", 0)
+            untaken = request.connected and not request.size and _unacknowledged(request.socket)
+            self._done(request, "untaken" if untaken else "timeout", 0)
 
     def _done(self, request: _Request, end: str, code: int) -> None:
         request.end = end
@@ -165,6 +169,15 @@ class Asker:
     ) -> None:
         key = (connected, end, code, size, head)
         self._answers.setdefault(key, []).append((target[0], target[3], port))
+
+
+def _unacknowledged(sock: "socket.socket") -> bool:
+    """Whether the other end's kernel does not say that it has all of it (tcp(7), SIOCOUTQ)."""
+    try:
+        left = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return False  # not known
+    return bool(struct.unpack("=i", left)[0] > 0)
 
 
 def _complete(data: bytes, size: int) -> bool:

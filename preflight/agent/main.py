@@ -295,8 +295,9 @@ class Agent:
         from preflight.agent.ear import Ear
 
         heard: dict[str, Any] = {"t": "ear", "number": frame["number"], "flows": [], "lost": 0}
+        heard["full"] = []
         if self._ear is not None:
-            heard.update(flows=self._ear.heard(), lost=self._ear.lost())
+            heard.update(flows=self._ear.heard(), lost=self._ear.lost(), full=self._ear.full())
             self._ear.close()
         self._ear = Ear(frame["ports"]) if frame["ports"] else None
         return heard

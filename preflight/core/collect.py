@@ -107,6 +107,10 @@ class Collection:
             for planned, cell in zip(self._planned, plan.cells, strict=True)
         ]
 
+    def told(self) -> set[int]:
+        """The nodes whose reports are in: they had a part in the look to its end."""
+        return set(self._reports)
+
     def complete(self, cell: int) -> Sightings:
         """What is seen of a pair of which everything that the look watches was seen."""
         planned = self._planned[cell]

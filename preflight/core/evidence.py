@@ -62,7 +62,7 @@ class Setting:
     probe: Probe
     family: Family
     phase: Phase
-    source_agent: bool  # an agent ran there and still answers
+    source_agent: bool  # an agent ran there and answered to the end of the look
     destination_agent: bool
     source_addresses: tuple[str, ...]
     destination_addresses: tuple[str, ...]

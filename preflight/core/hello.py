@@ -11,6 +11,8 @@ Rules that live here:
 2. What sits at the destination is said only where the destination's own node was heard too: it asks
    itself, at the same address, or its device was seen to send the answer.
 3. Silence is laid to the network only where taps saw between which two points it began.
+4. Silence is laid to the program that serves the port only where a kernel acknowledged its own
+   node's request, or where so many connections wait for the program that there is room for none.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class Heard(NamedTuple):
     there: bool | None = None  # the destination's device sent that answer; None: not watched
     leg: Leg | None = None  # where the request, or its answer, was lost or ended
     place: Place | None = None  # None: not known
+    full: bool = False  # the queue of connections that the port's program has yet to take
 
 
 DOMAINS: Mapping[str, tuple[object, ...]] = {
@@ -46,14 +49,19 @@ DOMAINS: Mapping[str, tuple[object, ...]] = {
     "there": (True, False, None),
     "leg": (*Leg, None),
     "place": (*Place, None),
+    "full": (True, False),
 }
 
 _SPOKE = (Came.HTTP, Came.OTHER)
 _MUTE = (Came.SILENT, Came.ENDED, Came.RESET)
-_NO_ANSWER = (*_MUTE, Came.REFUSED, Came.UNANSWERED)
+_NO_ANSWER = (*_MUTE, Came.UNTAKEN, Came.REFUSED, Came.UNANSWERED)
+_QUIET = (Came.SILENT, Came.UNTAKEN, Came.UNANSWERED)
 _ANOTHER = (
     "The port is open, but what serves it does not answer `GET /hello` as Cilium does, with 200 "
     "and an empty body."
+)
+_NOT_EVEN_ITS_OWN = (
+    "The port takes connections, but answers no `GET /hello`, not even its own node's."
 )
 _IN_ITS_PLACE = "`GET /hello` was answered by something else than what serves the port there."
 _DATA = (
@@ -101,12 +109,10 @@ TABLE: tuple[Row, ...] = (
         "somebody must serve it.",
         came=Came.REFUSED, own=Came.REFUSED,
     ),
-    _closed(
-        Cause.NOT_ANSWERING,
-        "The port takes connections, but answers no `GET /hello`, not even its own node's.",
-        came=_MUTE, own=_MUTE,
-    ),
-    _data(Leg.FORWARD, place=tuple(Place)),
+    _closed(Cause.NOT_ANSWERING, _NOT_EVEN_ITS_OWN, came=(*_MUTE, Came.UNTAKEN), own=_MUTE),
+    _closed(Cause.NOT_ANSWERING, _NOT_EVEN_ITS_OWN, came=_QUIET, own=_QUIET, full=True),
+    _data(Leg.FORWARD, place=(Place.SOURCE, Place.PATH)),
+    _data(Leg.FORWARD, place=Place.DESTINATION, full=False),
     _data(Leg.REPLY, place=(Place.PATH, Place.SOURCE)),
     _data(Leg.REPLY, place=Place.DESTINATION, own=Came.CILIUM),
     Row(
@@ -154,7 +160,7 @@ def settle(before: Outcome, heard: Heard, hello: Hello, own: Hello | None) -> Ou
     verdict, leg, place, cause = decide(heard)
     if verdict is Verdict.OPEN:
         return before._replace(hello=hello)
-    says = detail(hello, own)
+    says = detail(hello, own, full=heard.full)
     if verdict is Verdict.UNKNOWN and before.verdict is Verdict.UNKNOWN:
         told = "; ".join(filter(None, (before.detail, says)))
         return before._replace(detail=told, hello=hello)
@@ -167,7 +173,7 @@ def settle(before: Outcome, heard: Heard, hello: Hello, own: Hello | None) -> Ou
     return Outcome(verdict, leg, place, cause, None, before.evidence, says, telling)
 
 
-def detail(hello: Hello, own: Hello | None) -> str:
+def detail(hello: Hello, own: Hello | None, *, full: bool = False) -> str:
     """What was heard, in one sentence."""
     text = f"GET /hello: {in_words(hello)}"
     if own is not None:
@@ -175,6 +181,8 @@ def detail(hello: Hello, own: Hello | None) -> str:
         heard = "the same" if same else in_words(own)
         text += f"; asked by its own node: {heard}"
     holder = hello.holder or (own and own.holder)
+    if full:
+        text += "; the queue of connections that the program there has yet to take is full"
     return f"{text}; {holder} has the port" if holder else text
 
 
@@ -188,12 +196,18 @@ class End(StrEnum):
     CLOSED = "closed"
     RESET = "reset"
     TIMEOUT = "timeout"
+    UNTAKEN = "untaken"  # likewise, and the request was not acknowledged
     REFUSED = "refused"  # no connection, with an errno
     UNSENT = "unsent"
 
 
 _STATUS = re.compile(rb"HTTP/\d(?:\.\d)? (\d{3})(?:[ \r\n]|$)")
-_NO_BYTES = {End.CLOSED: Came.ENDED, End.RESET: Came.RESET, End.DONE: Came.ENDED}
+_NO_BYTES = {
+    End.CLOSED: Came.ENDED,
+    End.RESET: Came.RESET,
+    End.DONE: Came.ENDED,
+    End.UNTAKEN: Came.UNTAKEN,
+}
 _WITHOUT = {End.REFUSED: Came.REFUSED, End.UNSENT: Came.UNSENT}
 _HTTP = b"HTTP/"
 _TLS = (b"\x15\x03", b"\x16\x03")  # an alert, a handshake
@@ -264,6 +278,7 @@ def in_words(hello: Hello) -> str:
         Came.ENDED: "the connection was closed without a word",
         Came.RESET: "the connection was reset",
         Came.SILENT: "nothing came",
+        Came.UNTAKEN: "nothing came, and the request was not acknowledged",
         Came.REFUSED: "the connection was refused",
         Came.UNANSWERED: "no connection came about",
     }[hello.answer]
@@ -313,7 +328,7 @@ def follow(came: Came, source: Passed | None, destination: Passed | None) -> Cou
     there = None if destination is None else bool(destination & Passed.ANSWER)
     if came in (Came.RESET, Came.ENDED, Came.REFUSED):
         return Course(there, *_ended(source, destination, stood=stood))
-    if came in (Came.SILENT, Came.UNANSWERED):
+    if came in _QUIET:
         return Course(there, *_lost(source, destination, stood=stood))
     return Course(there)
 

@@ -258,6 +258,7 @@ class Came(StrEnum):
     ENDED = "ended"  # the connection was closed without a word
     RESET = "reset"  # it was reset
     SILENT = "silent"  # it stood, and nothing came
+    UNTAKEN = "untaken"  # likewise, and no kernel acknowledged the request
     REFUSED = "refused"  # there was none: an RST, or an ICMP error
     UNANSWERED = "unanswered"  # there was none: nothing came
     UNSENT = "unsent"  # the source itself could not ask

@@ -246,7 +246,9 @@ def own_of_echoes(it: Echoes | None) -> Own:
 
 # --- GET /hello
 
-_MUTE = (Came.ENDED, Came.RESET, Came.SILENT, Came.UNANSWERED, Came.REFUSED)
+_MUTE = (
+    Came.ENDED, Came.RESET, Came.SILENT, Came.UNTAKEN, Came.UNANSWERED, Came.REFUSED,
+)  # fmt: skip
 
 
 def of_hello(hello: Hello, errno: int, own: Own) -> Outcome:

@@ -66,8 +66,10 @@ class Crew:
         """What became of each node's agent by now."""
         states = list(self._states)
         for node, event in self.chorus.lost.items():
-            known = states[node]
-            states[node] = AgentInfo(event.state, event.reason, known.python, known.kernel)
+            known, reason = states[node], event.reason
+            if event.state is AgentState.LOST and node in self.hellos:  # it had part in the round
+                reason = f"{reason or 'lost'}: what it had told by then counts"
+            states[node] = AgentInfo(event.state, reason, known.python, known.kernel)
         return states
 
     # --- many rounds

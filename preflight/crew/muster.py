@@ -99,8 +99,15 @@ def _next(fleet: Fleet, waiting: Mapping[int, float], nodes: Sequence[Node]) -> 
                 f"it is logged in, but its agent has said nothing for {_START_LIMIT_S:.0f} s: "
                 f"is the node overloaded, its python stopped or very slow?"
             )
+            said = fleet.words(node)
+            if said:
+                reason = (
+                    f"it is logged in, but no agent has begun within {_START_LIMIT_S:.0f} s. It "
+                    f"said: {said}. Does a forced command, or a login shell of its own, run in its "
+                    "place? If not, is the node overloaded, its python stopped or very slow?"
+                )
             if nodes[node].connection is Connection.SSH:
-                reason += f" Or {narrow(nodes[node].host)}"
+                reason += f" Or {narrow(nodes[node].host, nodes[node].address)}"
             return Event(node, None, AgentState.FAILED, reason)
     return None
 

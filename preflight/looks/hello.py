@@ -62,6 +62,7 @@ class _Greeting:
         self._nodes: Sequence[Node] = crew.extent.nodes
         self._numbers = count(1)
         self._requests = Requests(crew, matrix, budget, "GET /hello")
+        self._full: set[tuple[int, int]] = set()  # nodes and ports without room for connections
         self.notes = self._requests.notes
 
     def due(self) -> Iterator[Key]:
@@ -162,7 +163,8 @@ class _Greeting:
             _passed(flows.get(d), (back, port, server), known),
         )
         own = itself.hello.answer if itself else None
-        return Heard(self._there(key), hello.answer, own, course.there, course.leg, course.place)
+        full = (d, server) in self._full
+        return Heard(self._there(key), hello.answer, own, *course, full=full)
 
     def _listen(self, nodes: set[int], ports: Sequence[int]) -> dict[int, _Flows]:
         """Have nodes begin to listen, or with no ports tell what they heard."""
@@ -174,6 +176,7 @@ class _Greeting:
                 (str(far), int(client), int(server)): Passed(int(what) & 63)
                 for far, client, server, what in frame["flows"]
             }
+            self._full |= {(node, int(port)) for port in frame["full"]}
             if not int(frame["lost"]):
                 heard[node] = flows
 

@@ -80,6 +80,7 @@ class Survey:
         self._families = {family: f for f, family in enumerate(scope.families)}
         self._verdicts: dict[Any, Outcome | None] = {}
         self._lacking: dict[Family, frozenset[int]] = {}
+        self._told: set[int] = set()  # whose reports of the last look are in
 
     def run(self) -> Matrix:
         """Every planned cell decided, or unknown where it could not be."""
@@ -259,8 +260,9 @@ class Survey:
 
     def _place(self, key: Key) -> tuple[bool, bool, bool | None, bool]:
         f, probe, s, d = key
-        usable = self._usable(f)
-        return s in usable, d in usable, self._serves(f, probe, d), self._ignores(f, d)
+        # Who was lost after its report had been there for the whole look, which is what counts.
+        there = (self._looker.usable() | self._told) - self._nameless(self._scope.families[f])
+        return s in there, d in there, self._serves(f, probe, d), self._ignores(f, d)
 
     def _setting(
         self, key: Key, place: tuple[bool, bool, bool | None, bool], final: bool
@@ -340,6 +342,7 @@ class Survey:
         if self._looker.interrupted:
             return None
         seen = self._looker.look(plan)
+        self._told = seen.told()
         self.sent.append(Sent.of(plan))
         self._budget.spend(flows, self._clock())  # by now the last of them is open
         self.strays.update(seen.strays())

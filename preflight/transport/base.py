@@ -54,6 +54,9 @@ class Session(Protocol):
         The lines are joined by "; ", free of control characters, and at most 500 characters.
         """
 
+    def complaints(self) -> str:
+        """The last lines of stderr so far, as `ending` gives them. Does not wait."""
+
     def close(self) -> None:
         """End the session and free what it holds. May be called again, and from any thread."""
 

@@ -18,6 +18,9 @@ NO_INPUT = 96
 
 TAIL = 500
 """The most characters of a node's stderr that a message carries."""
+_PRINTED = 200  # the most of its stdout
+_ALIKE = 16  # bytes of what was sent are no chance
+_UNLIKE = 6  # of them, so that indentation and rulers are nothing that was sent
 
 # $1 is the boot code, $2 the only interpreter to try. /usr/bin/python3 goes before PATH, where
 # python3 may be a slow shim; `command -v` forks, so it comes late.
@@ -32,6 +35,7 @@ _GIVEN = f'r "$(command -v "$2")"; echo preflight: "$2" cannot be run >&2; exit 
 
 _UNSAFE_BOOT = re.compile(r"""['"$\\!`\x00-\x1f\x7f]""")
 _UNSAFE_PATH = re.compile(r"[\\!\x00-\x1f\x7f]")
+_PLAIN = re.compile(rb"[\x20-\x7e]*\r?")
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours and cursor movements
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: window titles
@@ -95,6 +99,27 @@ def _row(
     status: int | None, pattern: str, state: AgentState, reason: str
 ) -> tuple[int | None, re.Pattern[str], AgentState, str]:
     return status, re.compile(pattern), state, reason
+
+
+def own_words(printed: bytes, sent: bytes) -> bytes:
+    """What a node printed before it began to send back what it is sent, as a terminal does.
+
+    A terminal garbles that, and forgets what is too long for a line; the run's key is in it.
+    """
+    known = {sent[at : at + _ALIKE] for at in range(len(sent) - _ALIKE + 1)}
+    for at in range(len(printed) - _ALIKE + 1):
+        piece = printed[at : at + _ALIKE]
+        if piece in known and len(set(piece)) >= _UNLIKE:
+            lines = printed[:at].split(b"\n")[:-1]
+            return b"\n".join(line for line in lines if _PLAIN.fullmatch(line))
+    return printed
+
+
+def printed_tail(data: bytes) -> str:
+    """Likewise of what a node printed before the agent was there: shorter, each line once."""
+    lines = dict.fromkeys(line.strip() for line in data.replace(b"\r", b"\n").split(b"\n"))
+    joined = readable_tail(b"\n".join(lines))
+    return joined if len(joined) <= _PRINTED else "…" + joined[1 - _PRINTED :]
 
 
 # The first row that fits wins. A status of None fits every status; {0} is the stderr.
@@ -203,15 +228,20 @@ _EXITS = (
 )
 
 
-def explain_exit(status: int | None, stderr: str) -> tuple[AgentState, str]:
+def explain_exit(status: int | None, stderr: str, printed: str = "") -> tuple[AgentState, str]:
     """Why a node's python ended before it said a word: the agent's state and a one-line reason.
 
-    `status` and `stderr` are what `Session.ending` gave.
+    `status` and `stderr` are what `Session.ending` gave, `printed` is `printed_tail` of its stdout.
     """
-    for wanted, pattern, state, reason in _EXITS:
-        if wanted in (None, status) and pattern.search(stderr):
-            return state, reason.format(stderr or "it said nothing")
+    for text in [text for text in (stderr, printed) if text] or [""]:
+        for wanted, pattern, state, reason in _EXITS:
+            if wanted in (None, status) and pattern.search(text):
+                return state, reason.format(text or "it said nothing")
     said = f": {stderr}" if stderr else " and said nothing"
+    if printed:
+        said = f" and said: {'; '.join(filter(None, (stderr, printed)))}"
+    if printed and not stderr and status is not None:
+        said += " (does a forced command, or a login shell of its own, run in its place?)"
     if status is None:
         return AgentState.LOST, f"the connection was lost, or its command killed{said}"
     return AgentState.FAILED, f"the command ended with status {status}{said}"

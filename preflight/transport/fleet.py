@@ -18,6 +18,7 @@ from preflight.transport import bundle
 from preflight.transport.base import Connector, Session
 
 _MAX_NOISE = 1 << 20  # bytes before the marker
+_NOISE = 16 * 1024  # of them kept
 _MAX_FRAME = 1 << 27
 _CLOSE_S = 2.0
 _BEAT = bundle.encode({"t": "beat"})
@@ -48,6 +49,9 @@ class _Link:
         self._telling = threading.Lock()
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._session: Session | None = None
+        self._noise = b""  # the last of it before the agent's first word
+        self._sent = b""  # until then
+        self._begun = False  # its python runs
 
     def run(self, connector: Connector, run: str, first: bytes) -> None:
         """Log in, start the agent, and read until it ends. Whatever goes wrong is an event."""
@@ -65,6 +69,7 @@ class _Link:
             session.close()
             return
         threading.Thread(target=self._write, args=(session,), daemon=True).start()
+        self._sent = first
         self.send(first)
         self._tell(Event(self.number, CONNECTED))
         self._read(session, wire.marker(run))
@@ -94,13 +99,29 @@ class _Link:
         while size <= _MAX_NOISE:
             piece = session.receive()
             if not piece:
-                raise NodeError(*explain_exit(*session.ending()))
+                raise NodeError(*explain_exit(*session.ending(), self._printed()))
+            self._noise = (self._noise + piece)[-_NOISE:]
             size += len(piece)
             noise, found, rest = (data + piece).partition(marker)
             if found:
+                self._begun, self._sent = True, b""
                 return rest
             data = noise[-len(marker) :]
         raise NodeError(AgentState.FAILED, "it said 1 MiB, and not that the agent is there")
+
+    def _printed(self) -> str:
+        from preflight.transport.command import own_words, printed_tail
+
+        own = own_words(self._noise, self._sent)
+        back = "" if own == self._noise else "what it was sent, as a terminal does"
+        return "; ".join(filter(None, (printed_tail(own), back)))
+
+    def words(self) -> str:
+        """What the node has said in its python's place; may be empty."""
+        if self._begun:
+            return ""
+        complaints = "" if self._session is None else self._session.complaints()
+        return "; ".join(filter(None, (complaints, self._printed())))
 
     def _why(self, session: Session) -> str:
         status, stderr = session.ending()
@@ -188,6 +209,10 @@ class Fleet:
         data = bundle.encode(frame)
         for node in nodes:
             self._links[node].send(data)
+
+    def words(self, node: int) -> str:
+        """What a node has said in its python's place, on one line; for one that is overdue."""
+        return self._links[node].words()
 
     def drop(self, node: int) -> None:
         """Have no more to do with one agent. Does not wait: it may hang."""

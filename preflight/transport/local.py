@@ -97,7 +97,7 @@ class LocalSession:
                     self.send(password.encode() + b"\n")
             if not self._open:
                 self._errors.add(start.errors)
-                raise NodeError(*explain_exit(*self.ending()))
+                raise NodeError(*explain_exit(*self.ending(), start.printed))
         self._errors.add(start.errors)
         self._early = start.output
 
@@ -169,6 +169,10 @@ class LocalSession:
             status = self._process.wait(max(0.0, deadline - time.monotonic()))
         # Negative: a signal ended it.
         return None if status is None or status < 0 else status, readable_tail(bytes(self._errors))
+
+    def complaints(self) -> str:
+        """See `Session`."""
+        return readable_tail(bytes(self._errors))
 
     def close(self) -> None:
         """End python: its stdin closes, and if that does not do, signals follow."""

@@ -61,6 +61,10 @@ class PodSession:
         """See `Session`."""
         return self._execution.exit_code, readable_tail(bytes(self._errors))
 
+    def complaints(self) -> str:
+        """See `Session`."""
+        return readable_tail(bytes(self._errors))
+
     def close(self) -> None:
         """See `Session`. The container's runtime closes the process's stdin with the connection."""
         if not self._closed.is_set():

@@ -68,7 +68,7 @@ class SshSession:
                     if not data:
                         self._drain(start, password)
                         self._errors.add(start.errors)
-                        raise NodeError(*explain_exit(*self.ending()))
+                        raise NodeError(*explain_exit(*self.ending(), start.printed))
                     start.stdout(data)
                 self._drain(start, password)
         except self._trouble as exc:
@@ -140,6 +140,10 @@ class SshSession:
                 self._errors.add(data)
         status = self._channel.exit_status
         return None if status < 0 else status, readable_tail(bytes(self._errors))
+
+    def complaints(self) -> str:
+        """See `Session`."""
+        return readable_tail(bytes(self._errors))
 
     def close(self) -> None:
         """See `Session`."""

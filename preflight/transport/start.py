@@ -9,7 +9,7 @@ import os
 
 from preflight.core.model import AgentState
 from preflight.errors import NodeError
-from preflight.transport.command import marker, readable_tail
+from preflight.transport.command import marker, printed_tail, readable_tail
 
 _KEEP = 16 * 1024
 
@@ -43,6 +43,7 @@ class Start:
         self._stderr = b""
         self._answered = False
         self._errors = Tail()
+        self._printed = Tail()
         self.output = b""
         """What python itself has written by now, once `started`."""
         self.started = False
@@ -52,8 +53,15 @@ class Start:
         """What was on stderr lately, besides the prompt."""
         return bytes(self._errors) + self._stderr
 
+    @property
+    def printed(self) -> str:
+        """What was on stdout before python's own words, fit for a message."""
+        return printed_tail(bytes(self._printed))
+
     def stdout(self, data: bytes) -> None:
         """Take what came on stdout; all up to the marker is noise."""
+        if not self._answered:  # nothing of it can be the password, sent back
+            self._printed.add(data)
         noise, found, rest = (self._stdout + data).partition(self._marker)
         if found:
             self.started, self.output = True, rest
@@ -84,7 +92,7 @@ class Start:
 
     def timed_out(self, seconds: float) -> NodeError:
         """The error for a node where neither python nor a prompt came within `seconds`."""
-        said = readable_tail(self.errors)
+        said = "; ".join(filter(None, (readable_tail(self.errors), self.printed)))
         return NodeError(
             AgentState.BECOME,
             f"sudo neither started python nor asked for a password within {seconds:g} s "

@@ -17,7 +17,7 @@ from preflight.core.findings.model import Block, Change
 from preflight.core.findings.remedy import Remedy, outgoing
 from preflight.core.groups import FamilyProbe
 from preflight.core.matrix import Matrix
-from preflight.core.model import Node, Outcome, Probe, Verdict
+from preflight.core.model import Node, Outcome, Probe, ProbeKind, Verdict
 from preflight.core.naming import Naming
 
 _INCOMING = ("input", "prerouting", "ingress")
@@ -101,6 +101,9 @@ def _remedies(facts: Facts, hit: RuleHit, rules: Sequence[Rule], peers: _Peers) 
     if hit.of_discovery:
         yield discovery.mend(node, hit.rule)
         hidden = _LATER[outgoing(hit.rule)] if discovery.ends_all(hit.rule) else ()
+        probes = (facts.probes[test.probe] for test in facts.tests)
+        if discovery.ends_echoes(hit.rule) and any(p.kind is ProbeKind.ECHO for p in probes):
+            hidden = _LATER[True]
         legs = [hit._replace(leg=leg) for leg in hidden]
     for one in legs:
         yield mend(node, hit.rule, _packets(facts, one, rules, peers))

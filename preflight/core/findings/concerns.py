@@ -33,6 +33,11 @@ _WHOSE = re.compile(
 )
 
 
+def names_addresses(rule: Rule) -> bool:
+    """Whether the rule's text says from or to whom; without that it is about everybody's."""
+    return _WHOSE.search(_SPOKEN.sub("", rule.text)) is not None
+
+
 def may_be_from(rule: Rule, source: str, destination: str) -> bool:
     """False where the rule's text says that it is about packets between other addresses."""
     address = {"s": ip_address(source), "d": ip_address(destination)}

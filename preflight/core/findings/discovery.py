@@ -33,9 +33,13 @@ _ROUTES = (
     "(nd-router-advert, ICMPv6 type 134)."
 )
 # `drop`, `counter packets 1 bytes 2 log prefix "x" reject`, `-A INPUT -j DROP`
-_ALL = re.compile(
-    r"(counter( packets \d+ bytes \d+)? )?(log( prefix \"[^\"]*\")? )?(drop|reject( with .*)?)"
-    r"|-A \S+ -j (DROP|REJECT)( --reject-with \S+)?"
+_NFT = r"(counter( packets \d+ bytes \d+)? )?(log( prefix \"[^\"]*\")? )?(drop|reject( with .*)?)"
+_XTABLES = r"-j (DROP|REJECT)( --reject-with \S+)?"
+_ALL = re.compile(rf"{_NFT}|-A \S+ {_XTABLES}")
+# `meta l4proto ipv6-icmp drop`, `-A INPUT -p ipv6-icmp -j DROP`, perhaps for some addresses
+_ALL_ICMP = re.compile(
+    rf"(ip6 [sd]addr \S+ )*(meta l4proto|ip6 nexthdr) (ipv6-icmp|icmpv6) {_NFT}"
+    rf"|-A \S+ (-[sd] \S+ )*-p (ipv6-icmp|icmpv6) {_XTABLES}"
 )
 _COMMENT = re.compile(r" comment (\"[^\"]*\"|\S+)$| -m comment --comment (\"[^\"]*\"|\S+)")
 
@@ -43,6 +47,11 @@ _COMMENT = re.compile(r" comment (\"[^\"]*\"|\S+)$| -m comment --comment (\"[^\"
 def ends_all(rule: Rule) -> bool:
     """Whether the rule ends whatever comes to it, so that probes will not fare better."""
     return rule.policy or _ALL.fullmatch(_COMMENT.sub("", rule.text)) is not None
+
+
+def ends_echoes(rule: Rule) -> bool:
+    """Whether it ends echo requests and their answers too, as it does all of ICMPv6."""
+    return _ALL_ICMP.fullmatch(_COMMENT.sub("", rule.text)) is not None
 
 
 def mend(node: str, rule: Rule) -> Remedy:

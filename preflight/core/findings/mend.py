@@ -40,7 +40,8 @@ _IN_WORDS: Mapping[Cause, str] = {
     Cause.NOT_CILIUM: "Stop whatever has the port there (ss -ltnp), so that Cilium's agent can "
     "have it, and see that the agent runs (kubectl -n kube-system get pods -o wide).",
     Cause.NOT_ANSWERING: "See whether Cilium's agent is well there (kubectl -n kube-system exec "
-    "POD -- cilium-health status; its logs), or who else has the port (ss -ltnp).",
+    "POD -- cilium-health status; its logs), who else has the port (ss -ltnp), or whether the "
+    "node's own firewall ends what a connection carries (nft list ruleset, iptables-save).",
 }
 
 

@@ -10,20 +10,23 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from preflight.core.cover import cover
 from preflight.core.detail import finds_nobody, ran_out
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.kernel_rules import Reason
+from preflight.core.diagnosis.trial import Rule
 from preflight.core.findings.atoms import Atom, Looked, Part, at, atoms, blamed, told
-from preflight.core.findings.concerns import concerns
+from preflight.core.findings.concerns import concerns, may_be_from, names_addresses
 from preflight.core.findings.contradictions import contradict, culprit
 from preflight.core.findings.shapes import Rows, Shapes, pairs, union
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
-from preflight.core.model import Cause, Outcome, Place, Probe, Protocol
+from preflight.core.model import Cause, Leg, Outcome, Place, Probe, Protocol
 from preflight.core.naming import members
 
+_MOST_COMPARED = 4096  # cells of a group, with what a rule says of addresses
 _ECHO_ALONE = (Reason.ECHO_IGNORED, Reason.ECHO_LIMITED)
 
 
@@ -96,7 +99,76 @@ def _causes(
         causes[atom] = None if word == _IN_VAIN else word
         if word == _NOTHING:
             causes[atom] = _likely(atom, sure, piles, matrix.probes, inside=inside)
-    return causes
+    return dict(_as_spoken(matrix, shapes, group, causes, piles)) if inside else causes
+
+
+def _as_spoken(
+    matrix: Matrix,
+    shapes: Shapes,
+    group: Group,
+    causes: Mapping[Atom, int | None],
+    piles: Sequence[Sequence[Looked]],
+) -> Iterator[tuple[Atom, int | None]]:
+    """The same, but for cells at which nobody looked between addresses of which the rules that were
+    found do not speak.
+    """
+    rows, room = shapes.rows(group), _MOST_COMPARED
+    for atom, cause in causes.items():
+        rules = [] if cause is None else _own_addresses(matrix, piles[cause])
+        if not rules or room <= 0:
+            yield atom, cause
+            continue
+        left = {s: rows.get(s, 0) & atom.destinations for s in members(atom.sources)}
+        cells = list(pairs(left))
+        room -= len(cells)
+        others = [
+            (s, d)
+            for s, d in (cells if room >= 0 else ())
+            if not any(one.holds(matrix, s, d, atom.test) for one in rules)
+        ]
+        looked = {(look.source, look.destination) for pile in piles for look in pile}
+        others = [pair for pair in others if pair not in looked]
+        if not others:
+            yield atom, cause
+            continue
+        for source, destination in others:
+            left[source] &= ~(1 << destination)
+            yield Atom(atom.test, 1 << source, 1 << destination, atom.rank), None
+        for source, row in left.items():
+            if row:
+                yield Atom(atom.test, 1 << source, row, atom.rank), cause
+
+
+class _Spoken(NamedTuple):
+    """A rule that names addresses, and on which leg it was met."""
+
+    rule: Rule
+    leg: str
+
+    def holds(self, matrix: Matrix, source: int, destination: int, test: FamilyProbe) -> bool:
+        here, there = (matrix.nodes[n].address_in(test.family) for n in (source, destination))
+        if here is None or there is None:
+            return True
+        ends = (there, here) if self.leg == Leg.REPLY else (here, there)
+        return may_be_from(self.rule, *ends)
+
+
+def _own_addresses(matrix: Matrix, pile: Sequence[Looked]) -> list[_Spoken]:
+    """The rules that surely ended what these looks sent, where all of them name addresses; none
+    where one of them seems to have met others than the nodes' own.
+    """
+    found = []
+    for look in pile:
+        for hit in look.diagnosis.hits:
+            if not hit.rule.sure:
+                continue
+            one = _Spoken(hit.rule, hit.leg)
+            if hit.of_discovery or look.test is None or not names_addresses(hit.rule):
+                return []
+            if not one.holds(matrix, look.source, look.destination, look.test):
+                return []
+            found.append(one)
+    return found
 
 
 # What a look says of the cause, where that is not the number of a pile.
