@@ -14,6 +14,7 @@ from preflight.core.findings.causes import Origin, causes
 from preflight.core.findings.delivery import undelivered
 from preflight.core.findings.detours import Detours, by_hops
 from preflight.core.findings.evidence import evidence, sized
+from preflight.core.findings.extents import extents, pairs_in_words
 from preflight.core.findings.made import Made
 from preflight.core.findings.mend import Mending, expires_by_source, marks_itself, mend
 from preflight.core.findings.model import Block, Cause, Finding
@@ -140,7 +141,8 @@ def _finding(
         sorted({test for g in own for test in g.tests}, key=lambda t: (t.family, t.probe))
     )
     missing = absent(shapes, own, agentless) if cause is Cause.NO_AGENT else None
-    where = missing.where if missing else shapes.where(own)
+    parts_of = extents(shapes, own)
+    where = missing.where if missing else pairs_in_words(parts_of)
     what = traffics(tests, matrix.probes)
     names = [node.name for node in matrix.nodes]
     nodes = _nodes(own, hits, diagnoses)
@@ -156,7 +158,7 @@ def _finding(
     subject = Subject(loud, where, what, names, guilty, hits, diagnoses, rejecters, owners)
     subject = subject._replace(sized=sized(matrix, group, looked))
     subject = subject._replace(instead=shapes.name(instead) if instead else "")
-    subject = subject._replace(agentless=missing.who if missing else "")
+    subject = subject._replace(agentless=missing.who if missing else "", extents=parts_of)
     hellos = list(answers(matrix, own)) if cause in WITH_HELLO else []
     subject = subject._replace(hellos=[hello for hello, _ in hellos])
     small: dict[int, int] = _small_devices(own, mtus) if cause is Cause.SIZE else {}

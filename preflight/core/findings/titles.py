@@ -17,6 +17,7 @@ from preflight.core.diagnosis.hops import loop
 from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.diagnosis.trial import SOURCE, Rule, RuleHit
 from preflight.core.findings import queues, size_words
+from preflight.core.findings.extents import Extent, named
 from preflight.core.findings.hop_words import silent
 from preflight.core.findings.model import Cause
 from preflight.core.findings.owners import owner
@@ -70,6 +71,7 @@ class Subject(NamedTuple):
     instead: str = ""  # the nodes that got it, where they were not meant
     hellos: Sequence[Hello] = ()  # the unlike ones of its cells
     agentless: str = ""  # the nodes for want of whose agents nothing is known
+    extents: Sequence[Extent] = ()  # what of it is where, by test
 
 
 def title(cause: Cause, subject: Subject) -> str:
@@ -140,6 +142,9 @@ def _of_rule(subject: Subject) -> str:
         who = f"{subject.names[hit.node]} forwards and {verb}"
     if len(nodes) > 1:
         who = f"{subject.guilty}: each node itself {verb}"
+    if len(subject.extents) > 1 and not hit.of_discovery and not hit.rule.rewrites:
+        each = ", and ".join(_of_extent(subject, hit, one) for one in subject.extents)
+        return f"{who} {each}{queues.end(hit.rule)}: {told}{more}"
     peers = _peers(subject, hit) + queues.end(hit.rule)
     if hit.rule.rewrites:
         there = goes_to(hit.rule, subject.owners)
@@ -177,7 +182,14 @@ def forwards(hit: RuleHit, group: Group) -> bool:
     return hit.node not in ends and hit.rule.hook not in ("input", "output")
 
 
-def _peers(subject: Subject, hit: RuleHit) -> str:
+def _of_extent(subject: Subject, hit: RuleHit, one: Extent) -> str:
+    """`UDP 6081 from n1`: a part of what a rule ends, always with whose it is."""
+    own = subject._replace(what=one.what, where=one.where)
+    peers = _peers(own, hit, always=True)
+    return f"{_ended(own, hit)}{peers}" if peers else named(one)
+
+
+def _peers(subject: Subject, hit: RuleHit, *, always: bool = False) -> str:
     """Whose traffic it is, where that is not everybody's."""
     group = subject.group
     there, arrow, back = subject.where.partition(" → ")
@@ -187,9 +199,9 @@ def _peers(subject: Subject, hit: RuleHit) -> str:
     if not arrow or group.both_ways or hit.of_discovery:
         return ""
     name = subject.names[hit.node]
-    if back == name and there not in ("all", "all tested"):
+    if back == name and (always or there not in ("all", "all tested")):
         return f" from {there}"
-    if there == name and back not in ("all", "all tested"):
+    if there == name and (always or back not in ("all", "all tested")):
         return f" to {back}"
     return ""
 
