@@ -9,6 +9,7 @@ from preflight.core.diagnosis.conclusions import (
     Content,
     ContentPattern,
     Diagnosis,
+    Echoes,
     Lengths,
     Marking,
     Path,
@@ -29,7 +30,7 @@ from preflight.core.diagnosis.rewrites import (
 )
 from preflight.core.diagnosis.trial import SOURCE, Observed, Purpose, RuleHit
 from preflight.core.groups import Kind
-from preflight.core.model import Family, Leg, Phase, Place, Probe
+from preflight.core.model import Family, Leg, Phase, Place, Probe, Protocol, Verdict
 
 # "Discarded": what rejects a packet, and says nothing of its size or its time to live.
 _REJECTS = {
@@ -87,7 +88,22 @@ def conclude(
         expired=expired(observed) if _on_the_way(observed, kind) else None,
         next_hop=silent_hop(observed, kind),
         shared_port=shared_port(observed) if probe.one_way else 0,
+        echoes=echoes(observed, probe, kind),
     )
+
+
+def echoes(observed: Observed, probe: Probe, kind: Kind) -> Echoes | None:
+    """How many of a blocked cell's echoes pass after all; one whose TTL did not run out is one."""
+    if probe.protocol is not Protocol.ICMP or kind.verdict is not Verdict.BLOCKED:
+        return None
+    if kind.leg is None or kind.place is None:
+        return None
+    past = observed.seen.get(_LOST_BETWEEN[kind.leg, kind.place][1])
+    if past is None:
+        return None
+    plain = observed.mask(Purpose.PLAIN)
+    passed = past & (plain | observed.mask(Purpose.HOP))
+    return Echoes(passed.bit_count(), (plain | passed).bit_count())
 
 
 def in_brief(

@@ -13,6 +13,7 @@ from preflight.core.findings.blame import blame, rules
 from preflight.core.findings.causes import Origin, causes
 from preflight.core.findings.delivery import undelivered
 from preflight.core.findings.detours import Detours, by_hops
+from preflight.core.findings.echo_limits import limited
 from preflight.core.findings.evidence import evidence, sized
 from preflight.core.findings.extents import extents, pairs_in_words
 from preflight.core.findings.made import Made
@@ -64,11 +65,18 @@ def findings(
     `detours` the ways that nodes take by other nodes, or by gateways of their own.
     """
     shapes = Shapes(matrix)
+    limit = limited(matrix, shapes, groups, looks or {})
+    looks = {i: [look for look in own if not look.quiet] for i, own in (looks or {}).items()}
     pieces = [
         (position, part)
-        for position, group in enumerate(groups)
+        for position, group in limit.left
         if not ours(matrix, group)
-        for part in _parts(matrix, shapes, group, (looks or {}).get(position, ()))
+        for part in _parts(
+            matrix,
+            shapes,
+            group,
+            at(shapes, group, looks.get(position, ()), groups[position].tests[0]),
+        )
     ]
     parts = [part for _, part in pieces]
     told = {i: part.looks for i, part in enumerate(parts) if part.looks}
@@ -88,6 +96,7 @@ def findings(
         )
         for same in together
     ]
+    made += limit.made
     made = by_hops(matrix, shapes, undelivered(matrix, shapes, made), detours or {})
     found = by_routes(matrix, shapes, proven, made)
     found = with_overlay(matrix, shapes, found, context or Context())

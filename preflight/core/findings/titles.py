@@ -196,9 +196,12 @@ def _peers(subject: Subject, hit: RuleHit, *, always: bool = False) -> str:
     if forwards(hit, subject.group):
         between = subject.where.replace(" ↔ ", " and ")
         return f" from {there} to {back}" if arrow else f" between {between}"
+    name = subject.names[hit.node]
+    ends = subject.where.split(" ↔ ")
+    if always and len(ends) > 1 and name in ends and not hit.of_discovery:
+        return f" to and from {ends[ends[0] == name]}"
     if not arrow or group.both_ways or hit.of_discovery:
         return ""
-    name = subject.names[hit.node]
     if back == name and (always or there not in ("all", "all tested")):
         return f" from {there}"
     if there == name and (always or back not in ("all", "all tested")):
