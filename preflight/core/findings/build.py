@@ -21,6 +21,7 @@ from preflight.core.findings.mend import Mending, expires_by_source, marks_itsel
 from preflight.core.findings.model import Block, Cause, Finding
 from preflight.core.findings.overlay import ours, with_overlay
 from preflight.core.findings.overlay_words import Context
+from preflight.core.findings.reset_words import resets_alone, with_doubt
 from preflight.core.findings.reverse import by_routes
 from preflight.core.findings.served import ITS_ANSWER_TOLD, WITH_HELLO, answers, told
 from preflight.core.findings.shapes import Shapes, union
@@ -42,6 +43,7 @@ _NUMBERS = {
     )
     for family, number in zip((Family.IPV4, Family.IPV6), numbers, strict=True)
 }  # fmt: skip
+_BY_FILTERS = (Cause.NETWORK, Cause.RULE, Cause.NODE_FIREWALL)
 _WORST_FIRST = (Verdict.BLOCKED, Verdict.LOSSY, Verdict.CLOSED, Verdict.UNKNOWN)
 
 
@@ -165,9 +167,13 @@ def _finding(
     owners = {address: node.name for node in matrix.nodes for address in node.addresses}
     loud = next((g for g in own if g.kind.cause is CellCause.REJECTED), group)
     subject = Subject(loud, where, what, names, guilty, hits, diagnoses, rejecters, owners)
-    subject = subject._replace(sized=sized(matrix, group, looked))
-    subject = subject._replace(instead=shapes.name(instead) if instead else "")
-    subject = subject._replace(agentless=missing.who if missing else "", extents=parts_of)
+    subject = subject._replace(
+        sized=sized(matrix, group, looked),
+        instead=shapes.name(instead) if instead else "",
+        agentless=missing.who if missing else "",
+        extents=parts_of,
+        resets=cause in _BY_FILTERS and resets_alone(shapes, own),
+    )
     hellos = list(answers(matrix, own)) if cause in WITH_HELLO else []
     subject = subject._replace(hellos=[hello for hello, _ in hellos])
     small: dict[int, int] = _small_devices(own, mtus) if cause is Cause.SIZE else {}
@@ -183,6 +189,8 @@ def _finding(
     )
     telling = max(looked, key=_weight, default=None)
     mending = mend(matrix, cause, group, tests, blocks, diagnoses, small, inside, least)
+    if subject.resets:
+        mending = with_doubt(shapes, cause, own, mending)
     said = title(cause, subject)
     if sought:
         speakers = [r for r in rejecters if r not in (BY_THE_SOURCE, BY_THE_DESTINATION)]

@@ -334,8 +334,8 @@ def _of_path_finding(
     advice = (
         f"Ask who runs the network for a limit on ICMP (a policer, storm control, control-plane or "
         f"DoS protection) and to raise it, or to exempt echo (types {types}) between the nodes: "
-        "Cilium's health checks ping every node from every other. It is allowed already: a rule "
-        "that allows it changes nothing."
+        "Cilium's health checks ping every node from every other. It is allowed already: what it "
+        "lacks is room, not a rule."
     )
     unknown = () if after else ("which device limits it: no one router was the last on every way",)
     found = _finding(shapes, groups, title, where)._replace(

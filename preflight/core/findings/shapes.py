@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
-from preflight.core.model import Family, Leg, Protocol, Verdict
+from preflight.core.model import Family, Leg, Outcome, Protocol, Verdict
 from preflight.core.naming import Naming, members
 from preflight.core.terms import traffic
 
@@ -208,6 +208,16 @@ class Shapes:
             opened = [o is not None and o.verdict is Verdict.OPEN for o in self._matrix.table]
             self._opened[test] = self._sets(family, test.probe, opened)
         return self._opened[test]
+
+    def every(self, group: Group, wanted: Callable[[Outcome], bool]) -> bool:
+        """Whether the outcome of each of its cells is wanted."""
+        known = [outcome is not None and wanted(outcome) for outcome in self._matrix.table]
+        rows = self.rows(group)
+        for test in group.tests:
+            sets = self._sets(self._matrix.families.index(test.family), test.probe, known)
+            if any(row & ~sets[source] for source, row in rows.items()):
+                return False
+        return True
 
     def _bad(self, test: FamilyProbe) -> list[int]:
         """For each source the set of destinations whose cell is known to lose packets."""

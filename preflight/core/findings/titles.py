@@ -72,6 +72,7 @@ class Subject(NamedTuple):
     hellos: Sequence[Hello] = ()  # the unlike ones of its cells
     agentless: str = ""  # the nodes for want of whose agents nothing is known
     extents: Sequence[Extent] = ()  # what of it is where, by test
+    resets: bool = False  # all answers that were lost were RSTs
 
 
 def title(cause: Cause, subject: Subject) -> str:
@@ -170,10 +171,14 @@ def _ended(subject: Subject, hit: RuleHit) -> str:
     """What the rules end; of a packet that dies for want of a neighbour, that is not itself."""
     if hit.of_discovery:
         return "IPv6 neighbour discovery"
-    what = f"answers to {subject.what}" if hit.leg == Leg.REPLY else subject.what
+    what = f"{_answers(subject)}{subject.what}" if hit.leg == Leg.REPLY else subject.what
     hits = (hit for diagnosis in subject.diagnoses for hit in diagnosis.hits)
     also = any(hit.of_discovery and hit.rule.sure for hit in hits)
     return f"{what}, and IPv6 neighbour discovery" if also else what
+
+
+def _answers(subject: Subject) -> str:
+    return "RSTs that answer " if subject.resets else "answers to "
 
 
 def forwards(hit: RuleHit, group: Group) -> bool:
@@ -236,7 +241,7 @@ def _no_route(subject: Subject) -> str:
 def _inside_node(subject: Subject) -> str:
     kind = subject.group.kind
     at = "source" if kind.place is Place.SOURCE else "destination"
-    answer = "answers to " if kind.leg is Leg.REPLY else ""
+    answer = _answers(subject) if kind.leg is Leg.REPLY else ""
     some = "some " if kind.verdict is Verdict.LOSSY else ""
     how = "refuses" if kind.cause is CellCause.REJECTED else "throws away"
     return f"{subject.where}: the {at} itself {how} {some}{answer}{subject.what}"
@@ -380,7 +385,7 @@ def _loss(subject: Subject) -> str:
 
 def _network(subject: Subject) -> str:
     kind = subject.group.kind
-    what = f"answers to {subject.what}" if kind.leg is Leg.REPLY else subject.what
+    what = f"{_answers(subject)}{subject.what}" if kind.leg is Leg.REPLY else subject.what
     who = "the network"
     if kind.place is None:
         who = "something"
