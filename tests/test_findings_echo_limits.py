@@ -14,8 +14,8 @@ from samples import (
     sample,
 )
 
-from preflight.core.diagnosis.conclude import echoes
-from preflight.core.diagnosis.conclusions import Diagnosis, Echoes, Path, Router
+from preflight.core.diagnosis.conclude import passing
+from preflight.core.diagnosis.conclusions import Diagnosis, Passing, Path, Router
 from preflight.core.diagnosis.trial import Observed, Purpose, Rule, RuleHit, Shot, Trial
 from preflight.core.findings.atoms import Looked
 from preflight.core.findings.build import findings
@@ -43,7 +43,7 @@ def between(*lossy: tuple[str, str]) -> list[Fault]:
 
 
 def at(look: tuple[int, int], passed: int, sent: int = 2, *, is_quiet: bool = True) -> Looked:
-    diagnosis = Diagnosis(echoes=Echoes(passed, sent), path=None if is_quiet else HERE)
+    diagnosis = Diagnosis(passing=Passing(passed, sent), path=None if is_quiet else HERE)
     return Looked(*look, diagnosis, ECHOES, brief=is_quiet, quiet=is_quiet)
 
 
@@ -119,7 +119,7 @@ def test_a_node_that_limits_echo_is_told_apart_from_what_its_last_rule_is_for() 
     ]).matrix  # fmt: skip
     hit = RuleHit(4, "forward", frozenset({1}), POLICY)
     first = Looked(1, 4, Diagnosis(hits=(hit,)), FamilyProbe(0, Family.IPV4))
-    second = Looked(3, 4, Diagnosis(hits=(hit,), echoes=Echoes(0, 5)), ECHOES)
+    second = Looked(3, 4, Diagnosis(hits=(hit,), passing=Passing(0, 5)), ECHOES)
     rule, limit = found(matrix, first, second, at((5, 4), 1))
     assert rule.title.startswith("n5 itself drops UDP 6081 from n2: nftables policy")
     assert limit.title == (
@@ -134,7 +134,7 @@ def test_a_node_that_limits_echo_is_told_apart_from_what_its_last_rule_is_for() 
 def test_a_rule_that_ends_echo_in_the_quiet_too_is_no_limit() -> None:
     matrix = sample(6, 3, [Fault(DROPPED_AT_DESTINATION, "n2,n4,n6", "n5", "echo")]).matrix
     hit = RuleHit(4, "forward", frozenset({1}), POLICY)
-    look = Looked(1, 4, Diagnosis(hits=(hit,), echoes=Echoes(0, 5)), ECHOES)
+    look = Looked(1, 4, Diagnosis(hits=(hit,), passing=Passing(0, 5)), ECHOES)
     (one,) = found(matrix, look, at((5, 4), 0))
     assert one.cause is Cause.RULE
     assert len(one.evidence) == len(set(one.evidence))
@@ -170,17 +170,17 @@ def test_each_node_that_lets_others_in_is_asked_once_from_unlike_sources() -> No
 # --- what a trial says
 
 
-def seen(arrived: int, probe: Probe = ECHO, kind: Kind | None = None) -> Echoes | None:
+def seen(arrived: int, probe: Probe = ECHO, kind: Kind | None = None) -> Passing | None:
     shots = tuple(Shot(p, source_port=i) for i, p in enumerate((Purpose.HOP, *[Purpose.PLAIN] * 2)))
     observed = Observed(Trial(0, 0, 1, 2, Family.IPV4, shots))
     observed.seen["arrived"] = arrived
-    return echoes(observed, probe, kind or Kind(*LOST[:5]))
+    return passing(observed, probe, kind or Kind(*LOST[:5]))
 
 
 def test_what_of_a_trial_counts_as_passing() -> None:
-    assert seen(0) == Echoes(0, 2)
-    assert seen(0b010) == Echoes(1, 2)
-    assert seen(0b001) == Echoes(1, 3)
-    assert seen(0b010, HEALTH) is None
+    assert seen(0) == Passing(0, 2)
+    assert seen(0b010) == Passing(1, 2)
+    assert seen(0b001) == Passing(1, 3)
+    assert seen(0b011, HEALTH) == Passing(1, 2)  # a rising TTL goes to another port, too
     assert seen(0b010, kind=Kind(*SOME[:5])) is None
     assert seen(0b010, kind=Kind(Verdict.BLOCKED, Leg.FORWARD, None, None, None)) is None

@@ -7,7 +7,7 @@ from typing import Any
 
 from preflight.closer.allowance import Allowance
 from preflight.closer.rounds import Craft, Rounds, lasts_s
-from preflight.core.diagnosis.conclude import conclude, echoes, in_brief
+from preflight.core.diagnosis.conclude import conclude, in_brief, passing
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.discovery import culprits
 from preflight.core.diagnosis.hops import ends_at
@@ -99,7 +99,7 @@ class Examiner:
             probe, kind = self._scope.probes[trial.probe], wanted[key].kind
             on_link = _on_link(observed, self._address(trial.destination, trial.family))
             if wanted[key].quiet:
-                out[key] = Diagnosis(echoes=echoes(observed, probe, kind))
+                out[key] = Diagnosis(passing=passing(observed, probe, kind))
                 continue
             if wanted[key].brief:
                 told = in_brief(observed, probe, kind, on_link=on_link)

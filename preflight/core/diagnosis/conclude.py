@@ -9,9 +9,9 @@ from preflight.core.diagnosis.conclusions import (
     Content,
     ContentPattern,
     Diagnosis,
-    Echoes,
     Lengths,
     Marking,
+    Passing,
     Path,
     Size,
 )
@@ -88,22 +88,26 @@ def conclude(
         expired=expired(observed) if _on_the_way(observed, kind) else None,
         next_hop=silent_hop(observed, kind),
         shared_port=shared_port(observed) if probe.one_way else 0,
-        echoes=echoes(observed, probe, kind),
+        passing=passing(observed, probe, kind),
     )
 
 
-def echoes(observed: Observed, probe: Probe, kind: Kind) -> Echoes | None:
-    """How many of a blocked cell's echoes pass after all; one whose TTL did not run out is one."""
-    if probe.protocol is not Protocol.ICMP or kind.verdict is not Verdict.BLOCKED:
+def passing(observed: Observed, probe: Probe, kind: Kind) -> Passing | None:
+    """How many packets of a blocked cell pass after all; an echo whose TTL did not run out is one.
+
+    What goes with rising TTL over UDP and TCP is for other ports, too.
+    """
+    if kind.verdict is not Verdict.BLOCKED:
         return None
     if kind.leg is None or kind.place is None:
         return None
     past = observed.seen.get(_LOST_BETWEEN[kind.leg, kind.place][1])
     if past is None:
         return None
-    plain = observed.mask(Purpose.PLAIN)
-    passed = past & (plain | observed.mask(Purpose.HOP))
-    return Echoes(passed.bit_count(), (plain | passed).bit_count())
+    own = observed.mask(Purpose.PLAIN) | observed.mask(Purpose.FLOW)
+    like = observed.mask(Purpose.HOP) if probe.protocol is Protocol.ICMP else 0
+    passed = past & (own | like)
+    return Passing(passed.bit_count(), (own | passed).bit_count())
 
 
 def in_brief(

@@ -264,13 +264,14 @@ def _small_devices(
     return small
 
 
-def _weight(look: Looked) -> tuple[bool, bool, bool, bool]:
+def _weight(look: Looked) -> tuple[bool, ...]:
     """How much of the finding's cause one look tells."""
     diagnosis = look.diagnosis
     return (
         any(hit.rule.sure for hit in diagnosis.hits),
         diagnosis.kernel is not None,
         diagnosis.path is not None and bool(diagnosis.path.routers),
+        diagnosis.flows is not None,
         not look.brief,
     )
 

@@ -142,8 +142,8 @@ def _outcome(matrix: Matrix, test: FamilyProbe, source: int, destination: int) -
 def _passes(looks: Sequence[Looked]) -> Iterator[bool]:
     """Of each look, whether anything like the probe got past where the probe is lost."""
     for look in looks:
-        if look.diagnosis.echoes is not None:
-            yield look.diagnosis.echoes.passed > 0
+        if look.diagnosis.passing is not None:
+            yield look.diagnosis.passing.passed > 0
 
 
 # --- what they prove
@@ -212,9 +212,9 @@ def _on_the_path(
     sent, passed = _counts(matrix, shapes, list(may.values()))
     for i in may:
         for look in looks.get(i, ()):
-            if look.quiet and look.diagnosis.echoes is not None:
-                sent += look.diagnosis.echoes.sent
-                passed += look.diagnosis.echoes.passed
+            if look.quiet and look.diagnosis.passing is not None:
+                sent += look.diagnosis.passing.sent
+                passed += look.diagnosis.passing.passed
     share = passed / sent if sent else 0.0
 
     def likely(i: int, group: Group) -> bool:
@@ -227,7 +227,7 @@ def _on_the_path(
 
 
 def _counts(matrix: Matrix, shapes: Shapes, groups: Sequence[Group]) -> tuple[int, int]:
-    """Echoes that left, and those that were answered, of all cells."""
+    """Passing that left, and those that were answered, of all cells."""
     left = received = 0
     for group in groups:
         for test in group.tests:
@@ -245,7 +245,7 @@ def _proven(looks: Looks) -> set[int]:
         look.destination
         for own in looks.values()
         for look in own
-        if look.diagnosis.echoes is not None and look.diagnosis.echoes.passed
+        if look.diagnosis.passing is not None and look.diagnosis.passing.passed
     }
 
 
@@ -275,7 +275,7 @@ def _looked(every: Sequence[Looked]) -> tuple[list[Looked], list[Looked]]:
 
 def _seen(matrix: Matrix, looks: Sequence[Looked]) -> Iterator[str]:
     for look in looks[:2]:
-        echoes = look.diagnosis.echoes
+        echoes = look.diagnosis.passing
         if echoes is not None:
             pair = f"{matrix.nodes[look.source].name} → {matrix.nodes[look.destination].name}"
             when = "when few others were sent" if look.quiet else "in the closer look"

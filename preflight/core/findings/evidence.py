@@ -46,6 +46,7 @@ def evidence(matrix: Matrix, groups: Sequence[Group], looks: Sequence[Looked]) -
     diagnoses = [look.diagnosis for look in looks]
     found.update(dict.fromkeys(_rules(matrix, diagnoses)))
     found.update(dict.fromkeys(size_words.sentences(sized(matrix, groups[0], looks))))
+    hits = any(d.hits for d in diagnoses)
     known: set[object] = set()
     some_answer = any(d.path is not None and d.path.routers for d in diagnoses)
     ways = {d.path for d in diagnoses if d.path is not None and d.path.routers}
@@ -72,6 +73,11 @@ def evidence(matrix: Matrix, groups: Sequence[Group], looks: Sequence[Looked]) -
             found.update(dict.fromkeys(f"{pair}: {sentence}" for sentence in hops))
             untold = True
         told = told._replace(path=None) if untold else told
+        came = look.diagnosis.passing
+        if came is not None and came.some and look.diagnosis.flows is None and not hits:
+            found[
+                f"{pair}: nothing got through at first, and then {came.passed} of {came.sent}"
+            ] = None
         found.update(dict.fromkeys(of_diagnosis(told, matrix)))
     found.update(dict.fromkeys(_example(matrix, group) for group in groups[:2]))
     return [sentence for sentence in found if sentence]
