@@ -140,6 +140,28 @@ def test_a_rule_that_ends_echo_in_the_quiet_too_is_no_limit() -> None:
     assert len(one.evidence) == len(set(one.evidence))
 
 
+def test_what_passes_of_another_probe_proves_nothing_of_echo() -> None:
+    matrix = sample(6, 3, [
+        Fault(DROPPED_AT_DESTINATION, "n1", "n5", "health"),
+        Fault(DROPPED_AT_DESTINATION, "n2,n6", "n5", "echo"),
+    ]).matrix  # fmt: skip
+    passing = Diagnosis(passing=Passing(2, 5))
+    made = found(matrix, Looked(0, 4, passing, FamilyProbe(1, Family.IPV4)))
+    assert Cause.RATE_LIMIT not in {one.cause for one in made}
+
+
+def test_both_families_of_one_node_are_one_limit() -> None:
+    families = (Family.IPV4, Family.IPV6)
+    matrix = sample(6, 3, [
+        Fault(DROPPED_AT_DESTINATION, "n2,n6", "n5", "echo"),
+        Fault(DROPPED_AT_DESTINATION, "n1", "n5", "echo", Family.IPV6),
+    ], families=families).matrix  # fmt: skip
+    six = at((0, 4), 1)._replace(test=FamilyProbe(2, Family.IPV6))
+    (one,) = found(matrix, at((1, 4), 2), six)
+    assert one.title.startswith("n5 itself limits ICMP echo and ICMPv6 echo")
+    assert one.cells == 5
+
+
 # --- which cells are asked
 
 

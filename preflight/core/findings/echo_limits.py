@@ -37,8 +37,8 @@ from preflight.core.naming import members
 from preflight.core.terms import listed
 
 _BAD = (Verdict.BLOCKED, Verdict.LOSSY)
-# Cells that are asked quietly: one inside each node, and one between nodes, as routers count all
-# that comes, answers as well.
+# Cells that are asked quietly: one of each family inside a node, and one between nodes, as routers
+# count all that comes, answers as well.
 _NODES, _PATHS = 3, 1
 _CONSIDERED = 64  # pairs of a group
 
@@ -73,7 +73,7 @@ def quiet(
         if on_path and not (some or _partly(matrix, shapes, group)):
             continue
         for source, destination in islice(pairs(shapes.rows(group)), _CONSIDERED):
-            place: object = "path" if on_path else destination
+            place: object = "path" if on_path else (destination, group.tests[0].family)
             room = asked[place] < (_PATHS if on_path else 1)
             nodes = len(asked) - ("path" in asked) < _NODES or place in asked
             if not room or not (on_path or nodes) or source in sources or source not in usable:
@@ -169,18 +169,19 @@ def limited(matrix: Matrix, shapes: Shapes, groups: Sequence[Group], looks: Look
         if own:
             explained.update(own)
             made.append(_of_path_finding(matrix, shapes, [groups[i] for i in own], own, looks))
-    shared: dict[tuple[int, object], list[tuple[int, Group]]] = {}
-    for i, group in may.items():
-        if group.kind.place is not Place.DESTINATION:
-            continue
-        limit, rest = _by_node(matrix, shapes, group, _proven(looks))
+    shared: dict[int, list[tuple[int, Group]]] = {}
+    inside = {i: g for i, g in may.items() if g.kind.place is Place.DESTINATION}
+    for i, group in inside.items():
+        alike = [n for n, g in inside.items() if set(g.tests) & set(group.tests)]
+        proven = _proven([look for n in alike for look in looks.get(n, ())])
+        limit, rest = _by_node(matrix, shapes, group, proven)
         if limit:
             explained.add(i)
             left += [(i, part) for part in rest]
         for part in limit:
             (node,) = blamed(part)
-            shared.setdefault((node, part.tests), []).append((i, part))
-    for (node, _), parts in shared.items():
+            shared.setdefault(node, []).append((i, part))
+    for node, parts in shared.items():
         made.append(_of_node(matrix, shapes, node, parts, looks))
     left += [(i, group) for i, group in enumerate(groups) if i not in explained]
     return Limited(made, sorted(left, key=lambda entry: entry[0]))
@@ -239,14 +240,9 @@ def _counts(matrix: Matrix, shapes: Shapes, groups: Sequence[Group]) -> tuple[in
     return left, received
 
 
-def _proven(looks: Looks) -> set[int]:
+def _proven(looks: Sequence[Looked]) -> set[int]:
     """The nodes inside which a look saw echo pass after all."""
-    return {
-        look.destination
-        for own in looks.values()
-        for look in own
-        if look.diagnosis.passing is not None and look.diagnosis.passing.passed
-    }
+    return {look.destination for look in looks if any(_passes([look]))}
 
 
 def _by_node(
@@ -372,19 +368,19 @@ def _of_node(
     diagnoses = [look.diagnosis for look in first]
     hits = [hit for d in diagnoses for hit in d.hits if hit.rule.sure and hit.node == node]
     where = pairs_in_words(extents(shapes, groups))
-    what = shapes.traffic(groups[0].tests[0])
+    every_test = {t for group in groups for t in group.tests}
+    tests = tuple(sorted(every_test, key=lambda t: (t.family, t.probe)))
+    what = listed(dict.fromkeys(map(shapes.traffic, tests)))
     name = shapes.name([node])
     rest = ""
     if hits:
         ends = "rejected" if hits[0].rule.rejects else "dropped"
         rest = f": what is too much is {ends} by {rule_in_words(hits[0].rule)}"
     every = tuple(range(len(matrix.nodes)))
-    all_to = (Block(every, (node,), False, where, groups[0].tests),)
+    all_to = (Block(every, (node,), False, where, tests),)
     change = Mending()
     if hits:
-        change = mend(
-            matrix, Cause.RULE, groups[0], groups[0].tests, all_to, diagnoses, {}, (node,)
-        )
+        change = mend(matrix, Cause.RULE, groups[0], tests, all_to, diagnoses, {}, (node,))
     named = "or raise that limit" if hits else f"raise what accepts {what} at a rate"
     advice = (
         f"{name}: {named} (nft list ruleset, iptables-save: limit, hashlimit): Cilium's health "
