@@ -135,9 +135,9 @@ NODES = (
         (
             Find(
                 Cause.RULE,
-                "n1 ↔ all",
+                "n1 → all (UDP 6081); n1 ↔ all (TCP 4240 and ICMP echo)",
                 15,
-                ("policy of chain", "answers to"),
+                ("policy of chain", "ICMP echo to and from all: ", "answers to"),
                 "n1",
                 "nft inet outputing output",
                 mends=True,
@@ -466,7 +466,7 @@ PATH = (
         (
             Find(
                 Cause.NETWORK,
-                "n2 ↔ n4",
+                "n2 → n4 (UDP 6081 and TCP 4240); n2 ↔ n4 (ICMP echo)",
                 4,
                 ("drops UDP 6081, TCP 4240 and ICMP echo",),
                 hop="$gw_a 1",
@@ -510,7 +510,7 @@ PATH = (
                 Cause.NETWORK,
                 "rack=b → rack=a",
                 8,
-                ("answers to TCP 4240, after $gw_a (hop 1 on the way back)", "$gw_a_6"),
+                ("RSTs that answer TCP 4240, after $gw_a (hop 1 on the way back)", "$gw_a_6"),
                 hop="$gw_a 1",
                 severity=LESS,
                 asks=2,
@@ -907,7 +907,7 @@ KERNEL = (
         (
             Find(
                 Cause.KERNEL,
-                "n1 ↔ n3",
+                "n1 → n3 (UDP 6081 and ICMP echo); n1 ↔ n3 (TCP 4240)",
                 4,
                 ("reverse path filter", "rp_filter = 1 (strict)"),
                 "n3",
@@ -951,7 +951,7 @@ HOPS = (
                 Cause.NETWORK,
                 "rack=b → rack=a",
                 4,
-                ("drops answers to TCP 4240, after 10.99.0.2 (hop 2 on the way back)",),
+                ("drops RSTs that answer TCP 4240, after 10.99.0.2 (hop 2 on the way back)",),
                 hop="10.99.0.2 2",
                 severity=LESS,
                 asks=1,
@@ -1085,6 +1085,13 @@ HOPS = (
     Row(
         "routers that send it back and forth",
         (Fault("r2", "ip route add $n3 via 10.99.0.1", "ip route del $n3 via 10.99.0.1"),),
-        (Find(Cause.NETWORK, "rack=a ↔ n3", 10, ("a routing loop", "$gw_a and 10.99.0.2")),),
+        (
+            Find(
+                Cause.NETWORK,
+                "rack=a → n3 (UDP 6081); rack=a ↔ n3 (TCP 4240 and ICMP echo)",
+                10,
+                ("a routing loop", "$gw_a and 10.99.0.2"),
+            ),
+        ),
     ),
 )

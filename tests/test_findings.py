@@ -101,7 +101,8 @@ def rejected(by: str, place: Place = Place.PATH) -> Outcome:
         pytest.param(
             [Fault(DROPPED_ON_PATH, "rack=a", "rack=b"),
              Fault(ANSWER_DROPPED_ON_PATH, "rack=b", "rack=a", "health,echo")], 2,
-            [("network", "rack=a ↔ rack=b")], id="all packets of one way",
+            [("network", "rack=a → rack=b (UDP 6081); rack=a ↔ rack=b (TCP 4240 and ICMP echo)")],
+            id="all packets of one way",
         ),
         pytest.param(
             [Fault(rejected("198.18.1.1"), "rack=a", "rack=b", "geneve"),
@@ -111,12 +112,14 @@ def rejected(by: str, place: Place = Place.PATH) -> Outcome:
         pytest.param(
             [Fault(DROPPED_AT_DESTINATION, "*", "n3"),
              Fault(blocked(Place.SOURCE, Leg.REPLY), "n3", "*", "health,echo")], 2,
-            [("node-firewall", "all ↔ n3")], id="INPUT drops probes and answers",
+            [("node-firewall", "all → n3 (UDP 6081); all ↔ n3 (TCP 4240 and ICMP echo)")],
+            id="INPUT drops probes and answers",
         ),
         pytest.param(
             [Fault(DROPPED_AT_SOURCE, "n3", "*"),
              Fault(blocked(Place.DESTINATION, Leg.REPLY), "*", "n3", "health,echo")], 2,
-            [("node-firewall", "n3 ↔ all")], id="OUTPUT drops probes and answers",
+            [("node-firewall", "n3 → all (UDP 6081); n3 ↔ all (TCP 4240 and ICMP echo)")],
+            id="OUTPUT drops probes and answers",
         ),
         pytest.param(
             [Fault(DROPPED_AT_DESTINATION, "*", "n3", "geneve"),
@@ -138,7 +141,8 @@ def rejected(by: str, place: Place = Place.PATH) -> Outcome:
         ),
         pytest.param(
             [Fault(LOSSY, "rack=a", "rack=b", "geneve"), Fault(LOSSY, "n1", "n5", "echo")], 2,
-            [("loss", "rack=a → rack=b")], id="one loss hits what it hits",
+            [("loss", "rack=a → rack=b (UDP 6081); n1 → n5 (ICMP echo)")],
+            id="one loss hits what it hits",
         ),
     ],
 )  # fmt: skip

@@ -11,6 +11,7 @@ from preflight.core.findings.atoms import Looked
 from preflight.core.findings.brief import brief_samples
 from preflight.core.findings.build import findings
 from preflight.core.findings.detours import Detours
+from preflight.core.findings.echo_limits import quiet
 from preflight.core.findings.hazards import (
     from_remarks,
     from_risks,
@@ -48,7 +49,7 @@ def diagnose(matrix: Matrix, ground: Ground) -> list[Finding]:
         closer = _Closer(matrix, bad, ground, allowance)
         try:
             looks, seen_from = closer.first()
-            looks = closer.second(looks)
+            looks = closer.quiet(closer.second(looks))
         except Exception as error:  # a bug here costs the explanation, never the matrix
             text = f"a bug of preflight's own ({type(error).__name__}: {error})"
             ground.progress.note(f"the closer look failed, findings are without it: {text}")
@@ -138,6 +139,18 @@ class _Closer:
                 out[i].append(found)
         return out
 
+    def quiet(self, looks: dict[int, list[Looked]]) -> dict[int, list[Looked]]:
+        """The looks, and some at ICMP echo with next to nothing sent besides."""
+        usable = self._ground.chorus.alive
+        asked = quiet(self._matrix, self._shapes, self._groups, looks, usable)
+        if not asked or self._ground.chorus.interrupted:
+            return looks
+        out = {i: list(own) for i, own in looks.items()}
+        for (i, _), found in zip(asked, self._made([s for _, s in asked]), strict=True):
+            if found is not None:
+                out.setdefault(i, []).append(found)
+        return out
+
     def _in_brief(self, position: int, look: Looked) -> Sample:
         test = look.test or self._groups[position].tests[0]
         kind = self._groups[position].kind
@@ -156,6 +169,7 @@ class _Closer:
                 diagnosis,
                 FamilyProbe(sample.probe, sample.family),
                 sample.brief,
+                sample.quiet,
             )
             for i, sample in enumerate(asked)
         ]

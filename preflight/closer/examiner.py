@@ -7,7 +7,7 @@ from typing import Any
 
 from preflight.closer.allowance import Allowance
 from preflight.closer.rounds import Craft, Rounds, lasts_s
-from preflight.core.diagnosis.conclude import conclude, in_brief
+from preflight.core.diagnosis.conclude import conclude, in_brief, passing
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.discovery import culprits
 from preflight.core.diagnosis.hops import ends_at
@@ -98,6 +98,9 @@ class Examiner:
             key, trial = trials[number]
             probe, kind = self._scope.probes[trial.probe], wanted[key].kind
             on_link = _on_link(observed, self._address(trial.destination, trial.family))
+            if wanted[key].quiet:
+                out[key] = Diagnosis(passing=passing(observed, probe, kind))
+                continue
             if wanted[key].brief:
                 told = in_brief(observed, probe, kind, on_link=on_link)
                 if told is not None:
@@ -180,6 +183,8 @@ class Examiner:
         known = self._ports(sample.probe, sample.family, pair) if probe.one_way else ()
         if sample.brief:
             few = brief_shots(probe, self._phase, inert, sample.kind, known, self._draw)
+            if sample.quiet:
+                few = tuple(shot for shot in few if shot.purpose is Purpose.PLAIN)
             return Trial(number, *pair, sample.probe, sample.family, few)
         mtu = self._mtus.get((sample.source, sample.family), 0)
         plan = shots(

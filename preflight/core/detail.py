@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from preflight.core.evidence import REFUSALS, Errno, Setting, Sightings, prevailing_errno
-from preflight.core.model import Cause, Family, Leg, Outcome, Verdict
+from preflight.core.model import Cause, Family, Leg, Outcome, Place, Protocol, Verdict
 from preflight.core.reading import Agents, Delivery, Foreign, Reading
 
 _ICMP: Mapping[Family, Mapping[tuple[int, int], str]] = {
@@ -37,6 +37,8 @@ _ICMP: Mapping[Family, Mapping[tuple[int, int], str]] = {
 _RAN_OUT = ("ICMP time to live exceeded (11/0)", "ICMPv6 hop limit exceeded (3/0)")
 _NOBODY = ("ICMP host unreachable (3/1)", "ICMPv6 address unreachable (1/3)")
 
+_RESETS = "the answers are RSTs: nobody serves the port"
+
 _ERRNO: Mapping[int, str] = {
     Errno.EPERM: "EPERM, from netfilter's OUTPUT or POSTROUTING",
     Errno.ENETUNREACH: "ENETUNREACH, no route",
@@ -63,6 +65,11 @@ def detail(
     else:
         return None
     return "; ".join(says) or None
+
+
+def only_resets(outcome: Outcome) -> bool:
+    """Whether all answers that were lost were RSTs, as far as its detail says."""
+    return outcome.detail is not None and outcome.detail.startswith(_RESETS)
 
 
 def finds_nobody(outcome: Outcome) -> bool:
@@ -105,12 +112,23 @@ def _of_loss(
             yield f"the source's kernel refused {what} of them: {_errno(refused)}"
         if outcome.cause is Cause.REJECTED:
             yield from _of_error(outcome, sightings, setting)
+    if outcome.leg is Leg.REPLY and _all_resets(outcome, sightings, setting):
+        yield _RESETS
     if outcome.place is None:
         yield from _unwatched(outcome, reading)
     if reading.forward is Delivery.SOME and not reading.one_way:
         answers = (outcome.evidence.answered, outcome.evidence.received)
         if 0 in answers:
             yield "and of the probes accepted, none was answered"
+
+
+def _all_resets(outcome: Outcome, sightings: Sightings, setting: Setting) -> bool:
+    """Of answers that did not leave their node it is known only by who has the port there."""
+    if setting.probe.protocol is not Protocol.TCP or outcome.cause is not Cause.DROPPED:
+        return False
+    if sightings.answered:
+        return not sightings.answered & ~sightings.answered_rst
+    return outcome.place is Place.DESTINATION and setting.serves is False
 
 
 def _of_error(outcome: Outcome, sightings: Sightings, setting: Setting) -> Iterator[str]:

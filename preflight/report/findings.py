@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import NamedTuple
 
+from preflight.core.findings.claims import cells_of
+from preflight.core.findings.extents import alike
 from preflight.core.findings.model import Cause, Change, Finding, Request
+from preflight.core.findings.shapes import Shapes, union
 from preflight.core.matrix import Matrix
 from preflight.core.model import Family, Protocol, Severity
 from preflight.core.naming import Naming
@@ -84,12 +87,27 @@ def _where(paper: Writer, finding: Finding, matrix: Matrix) -> None:
     """The pairs, in words only where the title does not say them."""
     if not finding.pairs:
         return
-    tests = f": {words.tests_in_words(finding.tests, matrix)}" if finding.tests else ""
-    count = f"{plural(finding.pairs, 'pair')}{tests}"
+    count = _count(finding, matrix)
     if finding.where and not finding.title.startswith(f"{finding.where}:"):
         paper.sentence((finding.where, "head"), f"  {count}", indent=4)
     else:
         paper.sentence(count, indent=4)
+
+
+def _count(finding: Finding, matrix: Matrix) -> str:
+    """`3 pairs: geneve, health`; where theirs differ, `1 pair: geneve; 2 pairs: health`."""
+    if not finding.tests:
+        return plural(finding.pairs, "pair")
+    if len({block.tests for block in finding.blocks}) < 2:
+        return f"{plural(finding.pairs, 'pair')}: {words.tests_in_words(finding.tests, matrix)}"
+    shapes = Shapes(matrix)
+    cells = cells_of(shapes, finding)
+    own = {test: cells.get(test, {}) for test in finding.tests}
+    counts = []
+    for tests in alike(shapes, own):
+        pairs = sum(row.bit_count() for row in union(own[test] for test in tests).values())
+        counts.append(f"{plural(pairs, 'pair')}: {words.tests_in_words(tests, matrix)}")
+    return "; ".join(counts)
 
 
 def _changes(paper: Writer, changes: Sequence[Change], matrix: Matrix, most: int) -> None:

@@ -11,6 +11,7 @@ from preflight.core.diagnosis.conclusions import (
     Diagnosis,
     Lengths,
     Marking,
+    Passing,
     Path,
     Size,
 )
@@ -29,7 +30,7 @@ from preflight.core.diagnosis.rewrites import (
 )
 from preflight.core.diagnosis.trial import SOURCE, Observed, Purpose, RuleHit
 from preflight.core.groups import Kind
-from preflight.core.model import Family, Leg, Phase, Place, Probe
+from preflight.core.model import Family, Leg, Phase, Place, Probe, Protocol, Verdict
 
 # "Discarded": what rejects a packet, and says nothing of its size or its time to live.
 _REJECTS = {
@@ -87,7 +88,26 @@ def conclude(
         expired=expired(observed) if _on_the_way(observed, kind) else None,
         next_hop=silent_hop(observed, kind),
         shared_port=shared_port(observed) if probe.one_way else 0,
+        passing=passing(observed, probe, kind),
     )
+
+
+def passing(observed: Observed, probe: Probe, kind: Kind) -> Passing | None:
+    """How many packets of a blocked cell pass after all; an echo whose TTL did not run out is one.
+
+    What goes with rising TTL over UDP and TCP is for other ports, too.
+    """
+    if kind.verdict is not Verdict.BLOCKED:
+        return None
+    if kind.leg is None or kind.place is None:
+        return None
+    past = observed.seen.get(_LOST_BETWEEN[kind.leg, kind.place][1])
+    if past is None:
+        return None
+    own = observed.mask(Purpose.PLAIN) | observed.mask(Purpose.FLOW)
+    like = observed.mask(Purpose.HOP) if probe.protocol is Protocol.ICMP else 0
+    passed = past & (own | like)
+    return Passing(passed.bit_count(), (own | passed).bit_count())
 
 
 def in_brief(

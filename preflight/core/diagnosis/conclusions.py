@@ -187,6 +187,18 @@ class LeavesAs(NamedTuple):
     picked: bool  # its routes pick that address
 
 
+class Passing(NamedTuple):
+    """Packets like the probe's own, and how many of them got past where the cell lost all."""
+
+    passed: int
+    sent: int
+
+    @property
+    def some(self) -> bool:
+        """Some did, and some were lost again: nothing shuts it, something thins it."""
+        return 0 < self.passed < self.sent
+
+
 class Diagnosis(NamedTuple):
     """All that is known of one sample cell beyond its verdict."""
 
@@ -209,3 +221,4 @@ class Diagnosis(NamedTuple):
     expired: Expired | None = None
     next_hop: NextHop | None = None  # that is silent, so that nothing leaves
     shared_port: int = 0  # the source port that the path gives all flows, of which one gets through
+    passing: Passing | None = None  # of a blocked cell

@@ -21,6 +21,7 @@ class Looked(NamedTuple):
     diagnosis: Diagnosis
     test: FamilyProbe | None = None
     brief: bool = False  # only who ends it was asked
+    quiet: bool = False  # only whether it passes when few packets are sent
 
 
 class Atom(NamedTuple):

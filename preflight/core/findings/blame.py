@@ -71,6 +71,11 @@ def blame(group: Group, diagnoses: Sequence[Diagnosis]) -> Cause:
     return _on_the_path(kind.verdict, diagnoses)
 
 
+def thinned(diagnosis: Diagnosis) -> bool:
+    """Whether some of what a cell lost wholly came through a moment later, and some did not."""
+    return diagnosis.passing is not None and diagnosis.passing.some
+
+
 def _on_the_path(verdict: Verdict, diagnoses: Sequence[Diagnosis]) -> Cause:
     if any(d.lengths is not None for d in diagnoses):
         return Cause.SIZE
@@ -86,6 +91,6 @@ def _on_the_path(verdict: Verdict, diagnoses: Sequence[Diagnosis]) -> Cause:
         return Cause.NETWORK
     if any(d.size is not None and d.size.smallest_lost for d in diagnoses):
         return Cause.SIZE  # and loss besides
-    if verdict is Verdict.LOSSY:
+    if verdict is Verdict.LOSSY or any(map(thinned, diagnoses)):
         return Cause.RATE_LIMIT if FlowPattern.LIMITED in patterns else Cause.LOSS
     return Cause.NETWORK

@@ -13,12 +13,15 @@ from preflight.core.findings.blame import blame, rules
 from preflight.core.findings.causes import Origin, causes
 from preflight.core.findings.delivery import undelivered
 from preflight.core.findings.detours import Detours, by_hops
+from preflight.core.findings.echo_limits import limited
 from preflight.core.findings.evidence import evidence, sized
+from preflight.core.findings.extents import extents, pairs_in_words
 from preflight.core.findings.made import Made
 from preflight.core.findings.mend import Mending, expires_by_source, marks_itself, mend
 from preflight.core.findings.model import Block, Cause, Finding
 from preflight.core.findings.overlay import ours, with_overlay
 from preflight.core.findings.overlay_words import Context
+from preflight.core.findings.reset_words import resets_alone, with_doubt
 from preflight.core.findings.reverse import by_routes
 from preflight.core.findings.served import ITS_ANSWER_TOLD, WITH_HELLO, answers, told
 from preflight.core.findings.shapes import Shapes, union
@@ -40,6 +43,7 @@ _NUMBERS = {
     )
     for family, number in zip((Family.IPV4, Family.IPV6), numbers, strict=True)
 }  # fmt: skip
+_BY_FILTERS = (Cause.NETWORK, Cause.RULE, Cause.NODE_FIREWALL)
 _WORST_FIRST = (Verdict.BLOCKED, Verdict.LOSSY, Verdict.CLOSED, Verdict.UNKNOWN)
 
 
@@ -63,11 +67,18 @@ def findings(
     `detours` the ways that nodes take by other nodes, or by gateways of their own.
     """
     shapes = Shapes(matrix)
+    limit = limited(matrix, shapes, groups, looks or {})
+    looks = {i: [look for look in own if not look.quiet] for i, own in (looks or {}).items()}
     pieces = [
         (position, part)
-        for position, group in enumerate(groups)
+        for position, group in limit.left
         if not ours(matrix, group)
-        for part in _parts(matrix, shapes, group, (looks or {}).get(position, ()))
+        for part in _parts(
+            matrix,
+            shapes,
+            group,
+            at(shapes, group, looks.get(position, ()), groups[position].tests[0]),
+        )
     ]
     parts = [part for _, part in pieces]
     told = {i: part.looks for i, part in enumerate(parts) if part.looks}
@@ -87,6 +98,7 @@ def findings(
         )
         for same in together
     ]
+    made += limit.made
     made = by_hops(matrix, shapes, undelivered(matrix, shapes, made), detours or {})
     found = by_routes(matrix, shapes, proven, made)
     found = with_overlay(matrix, shapes, found, context or Context())
@@ -140,7 +152,8 @@ def _finding(
         sorted({test for g in own for test in g.tests}, key=lambda t: (t.family, t.probe))
     )
     missing = absent(shapes, own, agentless) if cause is Cause.NO_AGENT else None
-    where = missing.where if missing else shapes.where(own)
+    parts_of = extents(shapes, own)
+    where = missing.where if missing else pairs_in_words(parts_of)
     what = traffics(tests, matrix.probes)
     names = [node.name for node in matrix.nodes]
     nodes = _nodes(own, hits, diagnoses)
@@ -154,9 +167,13 @@ def _finding(
     owners = {address: node.name for node in matrix.nodes for address in node.addresses}
     loud = next((g for g in own if g.kind.cause is CellCause.REJECTED), group)
     subject = Subject(loud, where, what, names, guilty, hits, diagnoses, rejecters, owners)
-    subject = subject._replace(sized=sized(matrix, group, looked))
-    subject = subject._replace(instead=shapes.name(instead) if instead else "")
-    subject = subject._replace(agentless=missing.who if missing else "")
+    subject = subject._replace(
+        sized=sized(matrix, group, looked),
+        instead=shapes.name(instead) if instead else "",
+        agentless=missing.who if missing else "",
+        extents=parts_of,
+        resets=cause in _BY_FILTERS and resets_alone(shapes, own),
+    )
     hellos = list(answers(matrix, own)) if cause in WITH_HELLO else []
     subject = subject._replace(hellos=[hello for hello, _ in hellos])
     small: dict[int, int] = _small_devices(own, mtus) if cause is Cause.SIZE else {}
@@ -172,6 +189,8 @@ def _finding(
     )
     telling = max(looked, key=_weight, default=None)
     mending = mend(matrix, cause, group, tests, blocks, diagnoses, small, inside, least)
+    if subject.resets:
+        mending = with_doubt(shapes, cause, own, mending)
     said = title(cause, subject)
     if sought:
         speakers = [r for r in rejecters if r not in (BY_THE_SOURCE, BY_THE_DESTINATION)]
@@ -245,13 +264,14 @@ def _small_devices(
     return small
 
 
-def _weight(look: Looked) -> tuple[bool, bool, bool, bool]:
+def _weight(look: Looked) -> tuple[bool, ...]:
     """How much of the finding's cause one look tells."""
     diagnosis = look.diagnosis
     return (
         any(hit.rule.sure for hit in diagnosis.hits),
         diagnosis.kernel is not None,
         diagnosis.path is not None and bool(diagnosis.path.routers),
+        diagnosis.flows is not None,
         not look.brief,
     )
 

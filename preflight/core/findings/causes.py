@@ -18,6 +18,7 @@ from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.diagnosis.trial import Rule
 from preflight.core.findings import nobody
 from preflight.core.findings.atoms import Looked, blamed
+from preflight.core.findings.blame import thinned
 from preflight.core.findings.contradictions import (
     alike_in_length,
     contradict,
@@ -296,8 +297,10 @@ def _noise(
     kinds = (a.kind, b.kind)
     if _named(of_a) or _named(of_b):
         return False
-    if any(k.verdict is not Verdict.LOSSY or k.cause is not Cause.DROPPED for k in kinds):
-        return False
+    for kind, found in zip(kinds, (of_a, of_b), strict=True):
+        thin = kind.verdict is Verdict.LOSSY or any(map(thinned, found))
+        if not thin or kind.cause is not Cause.DROPPED:
+            return False
     if any(k.place not in (Place.PATH, None) for k in kinds):
         return False
     for diagnosis in (*of_a, *of_b):

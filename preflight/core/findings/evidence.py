@@ -31,6 +31,7 @@ _NOT = {
     Until.ARRIVED: "did not arrive",
     Until.ACCEPTED: "were not accepted",
 }
+_BEYOND = ", which would be the destination itself"
 _UNFOUND = {
     SOUGHT: "its neighbours ask for its link-layer address (ICMPv6 type 135), get no answer (136), "
     "and can send it nothing over IPv6",
@@ -45,9 +46,11 @@ def evidence(matrix: Matrix, groups: Sequence[Group], looks: Sequence[Looked]) -
     diagnoses = [look.diagnosis for look in looks]
     found.update(dict.fromkeys(_rules(matrix, diagnoses)))
     found.update(dict.fromkeys(size_words.sentences(sized(matrix, groups[0], looks))))
+    hits = any(d.hits for d in diagnoses)
     known: set[object] = set()
     some_answer = any(d.path is not None and d.path.routers for d in diagnoses)
     ways = {d.path for d in diagnoses if d.path is not None and d.path.routers}
+    patterns = {d.flows.pattern for d in diagnoses if d.flows is not None}
     named = {hit.node for d in diagnoses for hit in d.hits if hit.rule.rewrites == SOURCE}
     for look in looks:
         told = _news(look.diagnosis, known)
@@ -55,16 +58,34 @@ def evidence(matrix: Matrix, groups: Sequence[Group], looks: Sequence[Looked]) -
             told = told._replace(leaves_as=None, path=None)  # the rule says it
         path = told.path
         untold = path is not None and not path.routers and (some_answer or told.rejecters)
+        pair = f"{matrix.nodes[look.source].name} → {matrix.nodes[look.destination].name}"
+        if told.flows is not None and len(patterns) > 1:
+            found.update(dict.fromkeys(f"{pair}: {sentence}" for sentence in _flows(told.flows)))
+            told = told._replace(flows=None)
         if path is not None and len(ways) > 1 and not untold:
-            pair = f"{matrix.nodes[look.source].name} → {matrix.nodes[look.destination].name}"
-            hops = [sentence for sentence in _path(path) if sentence not in known]
+            hops = [
+                sentence
+                for sentence in _path(path)
+                if sentence not in known and (pair, _bare(sentence)) not in known
+            ]
             known.update(hops)
+            known.update((pair, _bare(sentence)) for sentence in hops)
             found.update(dict.fromkeys(f"{pair}: {sentence}" for sentence in hops))
             untold = True
         told = told._replace(path=None) if untold else told
+        came = look.diagnosis.passing
+        if came is not None and came.some and look.diagnosis.flows is None and not hits:
+            found[
+                f"{pair}: nothing got through at first, and then {came.passed} of {came.sent}"
+            ] = None
         found.update(dict.fromkeys(of_diagnosis(told, matrix)))
     found.update(dict.fromkeys(_example(matrix, group) for group in groups[:2]))
     return [sentence for sentence in found if sentence]
+
+
+def _bare(sentence: str) -> str:
+    """Without what one look knows beside it: of the same pair that is no news."""
+    return sentence.removesuffix(_BEYOND)
 
 
 def sized(matrix: Matrix, group: Group, looks: Sequence[Looked]) -> list[size_words.Sized]:
@@ -210,7 +231,7 @@ def _path(path: Path) -> Iterator[str]:
     if path.silent is not None:
         beyond = ""
         if path.distance is not None and path.silent > path.distance:
-            beyond = ", which would be the destination itself"
+            beyond = _BEYOND
         yield f"nothing answers from hop {path.silent} on{beyond}"
         for router in path.control:
             if router.ttl == path.silent:

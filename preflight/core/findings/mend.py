@@ -50,6 +50,12 @@ _USED_UP = (
     "it has had its share: a limit on connections or sessions (each source port is one), a full "
     "session table, DoS protection that bans. Or a link between these nodes went down just then."
 )
+_THINNED = (
+    "Whether a link loses them or something limits them is not known. Look at the interface "
+    "counters of every link between these nodes (errors, discards, a duplex mismatch, a full "
+    "queue), and for a limit on packets or on new connections (a policer, storm control, DoS "
+    "protection)."
+)
 _TTL_RUNS_OUT = (
     "Follow the routes from there on (a loop to these destinations?), and look for what sets the "
     "TTL or the hop limit of packets on the way."
@@ -141,6 +147,8 @@ def _between(
     if cause is Cause.DATA:
         words = _of_data(Naming(matrix.nodes), group)
     flows = [d.flows.pattern for d in diagnoses if d.flows is not None]
+    if cause is Cause.LOSS and FlowPattern.RANDOM not in flows:
+        words = _THINNED
     if cause is Cause.LOSS and flows and set(flows) == {FlowPattern.NONE}:
         words = _USED_UP
     if cause is Cause.NETWORK and group.kind.place is None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from preflight.core.cilium.config import Encryption
 from preflight.core.cilium.overlay import Overlay
+from preflight.core.findings.extents import extents, pairs_in_words
 from preflight.core.findings.model import Cause
 from preflight.core.findings.shapes import Shapes
 from preflight.core.groups import FamilyProbe, Group, sets_of
@@ -87,7 +88,7 @@ class Subject(NamedTuple):
     @property
     def where(self) -> str:
         """All its pairs in words."""
-        return self.shapes.where(self.groups)
+        return pairs_in_words(extents(self.shapes, self.groups))
 
     @property
     def what(self) -> str:

@@ -36,6 +36,7 @@ class Sample(NamedTuple):
     family: Family
     kind: Kind
     brief: bool = False  # only who ends it is asked
+    quiet: bool = False  # only whether it passes when few packets are sent
 
     def of(self, atom: Atom) -> bool:
         """Whether it is one of these cells, whatever the probe."""

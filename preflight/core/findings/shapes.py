@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
-from preflight.core.model import Family, Leg, Protocol, Verdict
+from preflight.core.model import Family, Leg, Outcome, Protocol, Verdict
 from preflight.core.naming import Naming, members
+from preflight.core.terms import traffic
 
 Rows = dict[int, int]  # for each source the set of its destinations
 
@@ -17,6 +18,7 @@ _BETWEEN = 3  # classes; between two, "there and back" says the same in fewer wo
 _PREFIXES = {Family.IPV4: (24, 23, 22, 20, 16), Family.IPV6: (64, 56, 48)}
 _LISTED = 4
 _MASKED = 8  # of so many cells one may have another cause
+_LOST = (Verdict.BLOCKED, Verdict.LOSSY)
 _NEIGHBOURHOODS = 16  # more of them are no longer few
 
 
@@ -28,6 +30,7 @@ class Shapes:
         self._naming = Naming(matrix.nodes)
         self._planned: dict[FamilyProbe, list[int]] = {}
         self._opened: dict[FamilyProbe, list[int]] = {}
+        self._lost: dict[FamilyProbe, list[int]] = {}
         self._rows: dict[object, Rows] = {}
 
     def one_way(self, test: FamilyProbe) -> bool:
@@ -37,6 +40,10 @@ class Shapes:
     def protocol(self, test: FamilyProbe) -> Protocol:
         """Of its packets."""
         return self._matrix.probes[test.probe].protocol
+
+    def traffic(self, test: FamilyProbe) -> str:
+        """Its packets in words."""
+        return traffic(self._matrix.probes[test.probe], test.family)
 
     def planned(self, test: FamilyProbe) -> list[int]:
         """For each source the set of its destinations."""
@@ -155,28 +162,28 @@ class Shapes:
             own = {node: nodes for nodes in sets for node in members(nodes)}
             every = sum(sets)
             between = {s: planned[s] & every & ~own[s] for s in own}
-            if len(sets) >= _BETWEEN and self._nearly(rows, between, test):
+            if len(sets) >= _BETWEEN and self.nearly(rows, between, test):
                 return f"between nodes of unlike {word}"
-            if self._nearly(rows, {s: planned[s] & own[s] for s in own}, test):
+            if self.nearly(rows, {s: planned[s] & own[s] for s in own}, test):
                 return f"between nodes of the same {word}"
             here, there = _sides(rows)
             part = {s: row & there for s, row in between.items() if here >> s & 1}
             several = len(sets) >= _BETWEEN and here & here - 1 and there & there - 1
-            if several and (here, there) != (every, every) and self._nearly(rows, part, test):
+            if several and (here, there) != (every, every) and self.nearly(rows, part, test):
                 ends = self._naming.name(here), self._naming.name(there)
                 return f"{ends[0]} → {ends[1]}, between nodes of unlike {word}"
         return None
 
-    def _nearly(self, rows: Rows, whole: Rows, test: FamilyProbe) -> bool:
-        """Whether these are all cells of the whole, but for a few that are not open either."""
+    def nearly(self, rows: Rows, whole: Rows, test: FamilyProbe) -> bool:
+        """Whether these are all cells of the whole, but for a few that are bad as well."""
         if not _within(rows, whole):
             return False
         rest = {s: row & ~rows.get(s, 0) for s, row in whole.items()}
         left = sum(row.bit_count() for row in rest.values())
         if left * _MASKED > sum(row.bit_count() for row in whole.values()):
             return False
-        opened = self._open(test) if left else []
-        return not any(row & opened[s] for s, row in rest.items() if row)
+        bad = self._bad(test) if left else []
+        return not any(row & ~bad[s] for s, row in rest.items() if row)
 
     def full_block(self, groups: Sequence[Group]) -> bool:
         """What lies between all their sources and all their destinations is nowhere open."""
@@ -201,6 +208,24 @@ class Shapes:
             opened = [o is not None and o.verdict is Verdict.OPEN for o in self._matrix.table]
             self._opened[test] = self._sets(family, test.probe, opened)
         return self._opened[test]
+
+    def every(self, group: Group, wanted: Callable[[Outcome], bool]) -> bool:
+        """Whether the outcome of each of its cells is wanted."""
+        known = [outcome is not None and wanted(outcome) for outcome in self._matrix.table]
+        rows = self.rows(group)
+        for test in group.tests:
+            sets = self._sets(self._matrix.families.index(test.family), test.probe, known)
+            if any(row & ~sets[source] for source, row in rows.items()):
+                return False
+        return True
+
+    def _bad(self, test: FamilyProbe) -> list[int]:
+        """For each source the set of destinations whose cell is known to lose packets."""
+        if test not in self._lost:
+            family = self._matrix.families.index(test.family)
+            lost = [o is not None and o.verdict in _LOST for o in self._matrix.table]
+            self._lost[test] = self._sets(family, test.probe, lost)
+        return self._lost[test]
 
     def _sets(self, family: int, probe: int, wanted: Sequence[bool]) -> list[int]:
         """For each source the set of destinations whose outcome's number is wanted."""

@@ -41,7 +41,7 @@ def split(matrix: Matrix, shapes: Shapes, group: Group, looks: Sequence[Looked])
         own = [atom for atom in causes if causes[atom] == cause]
         out += [
             Part(part, at(shapes, part, looks, group.tests[0]), cause)
-            for part in _groups(matrix, shapes, group, own)
+            for part in regrouped(matrix, shapes, group, own)
         ]
     return out
 
@@ -66,7 +66,7 @@ def by_error(matrix: Matrix, shapes: Shapes, group: Group) -> list[Group]:
             found.setdefault(word, []).extend(Atom(test, 1 << s, r, 0) for s, r in own.items())
     if len(found) < 2:
         return [group]
-    return [part for own in found.values() for part in _groups(matrix, shapes, group, own)]
+    return [part for own in found.values() for part in regrouped(matrix, shapes, group, own)]
 
 
 def _says(outcome: Outcome) -> Hashable:
@@ -311,7 +311,7 @@ def _piles(shapes: Shapes, group: Group, looks: Sequence[Looked]) -> list[list[L
 # --- the parts
 
 
-def _groups(matrix: Matrix, shapes: Shapes, group: Group, own: Sequence[Atom]) -> Iterator[Group]:
+def regrouped(matrix: Matrix, shapes: Shapes, group: Group, own: Sequence[Atom]) -> Iterator[Group]:
     """The atoms as few groups."""
     shared: dict[tuple[tuple[int, int], ...], list[FamilyProbe]] = {}
     full = (1 << len(matrix.nodes)) - 1

@@ -17,6 +17,7 @@ from preflight.core.diagnosis.hops import loop
 from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.diagnosis.trial import SOURCE, Rule, RuleHit
 from preflight.core.findings import queues, size_words
+from preflight.core.findings.extents import Extent, named
 from preflight.core.findings.hop_words import silent
 from preflight.core.findings.model import Cause
 from preflight.core.findings.owners import owner
@@ -70,6 +71,8 @@ class Subject(NamedTuple):
     instead: str = ""  # the nodes that got it, where they were not meant
     hellos: Sequence[Hello] = ()  # the unlike ones of its cells
     agentless: str = ""  # the nodes for want of whose agents nothing is known
+    extents: Sequence[Extent] = ()  # what of it is where, by test
+    resets: bool = False  # all answers that were lost were RSTs
 
 
 def title(cause: Cause, subject: Subject) -> str:
@@ -140,6 +143,9 @@ def _of_rule(subject: Subject) -> str:
         who = f"{subject.names[hit.node]} forwards and {verb}"
     if len(nodes) > 1:
         who = f"{subject.guilty}: each node itself {verb}"
+    if len(subject.extents) > 1 and not hit.of_discovery and not hit.rule.rewrites:
+        each = ", and ".join(_of_extent(subject, hit, one) for one in subject.extents)
+        return f"{who} {each}{queues.end(hit.rule)}: {told}{more}"
     peers = _peers(subject, hit) + queues.end(hit.rule)
     if hit.rule.rewrites:
         there = goes_to(hit.rule, subject.owners)
@@ -165,10 +171,14 @@ def _ended(subject: Subject, hit: RuleHit) -> str:
     """What the rules end; of a packet that dies for want of a neighbour, that is not itself."""
     if hit.of_discovery:
         return "IPv6 neighbour discovery"
-    what = f"answers to {subject.what}" if hit.leg == Leg.REPLY else subject.what
+    what = f"{_answers(subject)}{subject.what}" if hit.leg == Leg.REPLY else subject.what
     hits = (hit for diagnosis in subject.diagnoses for hit in diagnosis.hits)
     also = any(hit.of_discovery and hit.rule.sure for hit in hits)
     return f"{what}, and IPv6 neighbour discovery" if also else what
+
+
+def _answers(subject: Subject) -> str:
+    return "RSTs that answer " if subject.resets else "answers to "
 
 
 def forwards(hit: RuleHit, group: Group) -> bool:
@@ -177,19 +187,29 @@ def forwards(hit: RuleHit, group: Group) -> bool:
     return hit.node not in ends and hit.rule.hook not in ("input", "output")
 
 
-def _peers(subject: Subject, hit: RuleHit) -> str:
+def _of_extent(subject: Subject, hit: RuleHit, one: Extent) -> str:
+    """`UDP 6081 from n1`: a part of what a rule ends, always with whose it is."""
+    own = subject._replace(what=one.what, where=one.where)
+    peers = _peers(own, hit, always=True)
+    return f"{_ended(own, hit)}{peers}" if peers else named(one)
+
+
+def _peers(subject: Subject, hit: RuleHit, *, always: bool = False) -> str:
     """Whose traffic it is, where that is not everybody's."""
     group = subject.group
     there, arrow, back = subject.where.partition(" → ")
     if forwards(hit, subject.group):
         between = subject.where.replace(" ↔ ", " and ")
         return f" from {there} to {back}" if arrow else f" between {between}"
+    name = subject.names[hit.node]
+    ends = subject.where.split(" ↔ ")
+    if always and len(ends) > 1 and name in ends and not hit.of_discovery:
+        return f" to and from {ends[ends[0] == name]}"
     if not arrow or group.both_ways or hit.of_discovery:
         return ""
-    name = subject.names[hit.node]
-    if back == name and there not in ("all", "all tested"):
+    if back == name and (always or there not in ("all", "all tested")):
         return f" from {there}"
-    if there == name and back not in ("all", "all tested"):
+    if there == name and (always or back not in ("all", "all tested")):
         return f" to {back}"
     return ""
 
@@ -221,7 +241,7 @@ def _no_route(subject: Subject) -> str:
 def _inside_node(subject: Subject) -> str:
     kind = subject.group.kind
     at = "source" if kind.place is Place.SOURCE else "destination"
-    answer = "answers to " if kind.leg is Leg.REPLY else ""
+    answer = _answers(subject) if kind.leg is Leg.REPLY else ""
     some = "some " if kind.verdict is Verdict.LOSSY else ""
     how = "refuses" if kind.cause is CellCause.REJECTED else "throws away"
     return f"{subject.where}: the {at} itself {how} {some}{answer}{subject.what}"
@@ -365,7 +385,7 @@ def _loss(subject: Subject) -> str:
 
 def _network(subject: Subject) -> str:
     kind = subject.group.kind
-    what = f"answers to {subject.what}" if kind.leg is Leg.REPLY else subject.what
+    what = f"{_answers(subject)}{subject.what}" if kind.leg is Leg.REPLY else subject.what
     who = "the network"
     if kind.place is None:
         who = "something"
