@@ -752,7 +752,7 @@ def test_what_else_is_lost_on_the_path_is_not_the_nodes() -> None:
     matrix = sample(4, 2, faults, families=BOTH).matrix
     looks = (looked(1, 3, node(3)), looked(3, 1, node(3)), looked(1, 4))
     found = {f.where: f for f in told(matrix, *looks, looked(1, 3, family=BOTH[0]))}
-    own = found.pop("rack=a ↔ n3")
+    own = found.pop("rack=a → n3 (UDP 6081); rack=a ↔ n3 (TCP 4240 and ICMPv6 echo)")
     assert (own.cause, own.cells, own.nodes) == (Cause.RULE, 10, (2,))
     assert {test.family for test in own.tests} == {V6}
     assert {(f.cause, where, f.cells) for where, f in found.items()} == {

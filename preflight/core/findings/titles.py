@@ -143,10 +143,13 @@ def _of_rule(subject: Subject) -> str:
         who = f"{subject.names[hit.node]} forwards and {verb}"
     if len(nodes) > 1:
         who = f"{subject.guilty}: each node itself {verb}"
-    if len(subject.extents) > 1 and not hit.of_discovery and not hit.rule.rewrites:
+    name = subject.names[hit.node]
+    several = len(subject.extents) > 1 and not hit.rule.rewrites
+    unlike = not all(_with_everybody(name, one.where) for one in subject.extents)
+    if several and unlike and not hit.of_discovery:
         each = ", and ".join(_of_extent(subject, hit, one) for one in subject.extents)
         return f"{who} {each}{queues.end(hit.rule)}: {told}{more}"
-    peers = _peers(subject, hit) + queues.end(hit.rule)
+    peers = ("" if several else _peers(subject, hit)) + queues.end(hit.rule)
     if hit.rule.rewrites:
         there = goes_to(hit.rule, subject.owners)
         if len({h.rule.becomes for h in subject.hits}) > 1:
@@ -192,6 +195,13 @@ def _of_extent(subject: Subject, hit: RuleHit, one: Extent) -> str:
     own = subject._replace(what=one.what, where=one.where)
     peers = _peers(own, hit, always=True)
     return f"{_ended(own, hit)}{peers}" if peers else named(one)
+
+
+def _with_everybody(name: str, where: str) -> bool:
+    """Whether it is one node's traffic with all others, in whichever direction."""
+    ends = where.replace(" ↔ ", " → ").split(" → ")
+    others = {"all", "all tested", f"all except {name}"}
+    return len(ends) == 2 and name in ends and bool(others & set(ends))
 
 
 def _peers(subject: Subject, hit: RuleHit, *, always: bool = False) -> str:
