@@ -499,7 +499,7 @@ TRAILS = (
                 "n1 → n3 (UDP 6081); n1 ↔ n3 (TCP 4240 and ICMP echo)",
                 5,
                 (
-                    "n2 forwards and drops UDP 6081 from n1 to n3, and TCP 4240 and ICMP echo between",
+                    "n2 forwards and drops UDP 6081 from n1 to n3, and TCP 4240 and ICMP echo",
                     "on n1 goes by n2: its route is `$n3 via $n2 dev eth0`",
                     "remove the route instead: `ip route del $n3/32 via $n2 dev eth0` on n1",
                 ),
