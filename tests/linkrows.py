@@ -214,7 +214,14 @@ NEIGHBOURS = (
     Row(
         "a permanent entry for a gateway behind which nobody gets through accuses nobody",
         (_entry("n1", "$gw_a"), Fault("fw", fw("forward", 'iifname "rack-a" drop'))),
-        (Find(Cause.NETWORK, "rack=a ↔ rack=b", 20, asks=5),),
+        (
+            Find(
+                Cause.NETWORK,
+                "rack=a → rack=b (UDP 6081); rack=a ↔ rack=b (TCP 4240 and ICMP echo)",
+                20,
+                asks=5,
+            ),
+        ),
     ),
 )
 
@@ -477,7 +484,7 @@ TRAILS = (
             _route("n1", "$n3/32 via $n2"),
             Fault("fw", fw("forward", "ip saddr $n1 ip daddr $n3 drop")),
         ),
-        (Find(Cause.NETWORK, "n1 ↔ n3", 5, asks=5),),
+        (Find(Cause.NETWORK, "n1 → n3 (UDP 6081); n1 ↔ n3 (TCP 4240 and ICMP echo)", 5, asks=5),),
     ),
     Row(
         "a node that forwards for another, and drops by a rule of its own",
@@ -489,10 +496,10 @@ TRAILS = (
         (
             Find(
                 Cause.RULE,
-                "n1 ↔ n3",
+                "n1 → n3 (UDP 6081); n1 ↔ n3 (TCP 4240 and ICMP echo)",
                 5,
                 (
-                    "n2 forwards and drops UDP 6081, TCP 4240 and ICMP echo between n1 and n3",
+                    "n2 forwards and drops UDP 6081 from n1 to n3, and TCP 4240 and ICMP echo",
                     "on n1 goes by n2: its route is `$n3 via $n2 dev eth0`",
                     "remove the route instead: `ip route del $n3/32 via $n2 dev eth0` on n1",
                 ),
@@ -652,7 +659,7 @@ TRAILS = (
         (
             Find(
                 Cause.KERNEL,
-                "n2 ↔ rack=b",
+                "n2 → rack=b (UDP 6081); n2 ↔ rack=b (TCP 4240 and ICMPv6 echo)",
                 10,
                 (
                     "no IPv6 route on n2 for UDP 6081, TCP 4240 and ICMPv6 echo, or for its",
