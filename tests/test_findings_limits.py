@@ -10,7 +10,7 @@ from preflight.core.findings.accept import Traffic
 from preflight.core.findings.firewalls import mend
 from preflight.core.findings.limits import connections, limits
 from preflight.core.findings.queues import end, verb
-from preflight.core.findings.titles import rule_in_words
+from preflight.core.findings.rule_words import rule_in_words
 from preflight.core.model import GENEVE, HEALTH, Family, Probe
 
 CONNLIMIT = "-A INPUT -p udp -m connlimit --connlimit-above 4 --connlimit-mask"

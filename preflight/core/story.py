@@ -9,7 +9,7 @@ from typing import NamedTuple
 from preflight.core.diagnosis.conclusions import Path as Way
 from preflight.core.diagnosis.discovery import culprits
 from preflight.core.findings.model import Block, Finding
-from preflight.core.findings.titles import goes_to, rule_in_words
+from preflight.core.findings.rule_words import goes_to, rule_in_words
 from preflight.core.groups import FamilyProbe, Kind
 from preflight.core.matrix import Matrix
 from preflight.core.model import (

@@ -26,7 +26,8 @@ from preflight.core.findings.reverse import by_routes
 from preflight.core.findings.served import ITS_ANSWER_TOLD, WITH_HELLO, answers, told
 from preflight.core.findings.shapes import Shapes, union
 from preflight.core.findings.split import by_error, split
-from preflight.core.findings.titles import Subject, title
+from preflight.core.findings.subject import Subject
+from preflight.core.findings.titles import title
 from preflight.core.findings.unfound import cut, hidden, lacks
 from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
 from preflight.core.matrix import Matrix

@@ -25,10 +25,10 @@ from preflight.core.findings.made import Made
 from preflight.core.findings.mend import Mending, mend
 from preflight.core.findings.model import Block, Cause, Finding
 from preflight.core.findings.overlay import ours
+from preflight.core.findings.rule_words import rule_in_words
 from preflight.core.findings.samples import Sample
 from preflight.core.findings.shapes import Shapes, pairs, union
 from preflight.core.findings.split import regrouped
-from preflight.core.findings.titles import rule_in_words
 from preflight.core.groups import FamilyProbe, Group
 from preflight.core.matrix import Matrix
 from preflight.core.model import Cause as CellCause

@@ -19,7 +19,7 @@ from preflight.core.diagnosis.conclusions import (
 from preflight.core.diagnosis.trial import SEEKS, SOUGHT, SOURCE, RuleHit
 from preflight.core.findings import limits, queues, size_words
 from preflight.core.findings.atoms import Looked
-from preflight.core.findings.titles import goes_to, rule_in_words
+from preflight.core.findings.rule_words import goes_to, rule_in_words
 from preflight.core.groups import Group
 from preflight.core.matrix import Matrix
 from preflight.core.model import Evidence, Family

@@ -9,7 +9,7 @@ from preflight.core.cilium.remarks import Remark
 from preflight.core.diagnosis.conclusions import Diagnosis, RewrittenField
 from preflight.core.facts.risk import Risk, RiskKey
 from preflight.core.findings.model import Cause, Change, Finding
-from preflight.core.findings.titles import rule_in_words
+from preflight.core.findings.rule_words import rule_in_words
 from preflight.core.findings.translation import except_nodes
 from preflight.core.groups import FamilyProbe
 from preflight.core.matrix import Matrix
