@@ -272,7 +272,7 @@ def in_words(hello: Hello) -> str:
     if hello.answer is Came.OTHER:
         return f"'{hello.says}', which is not HTTP" if hello.says else "bytes that are not HTTP"
     if hello.answer is Came.UNSENT:
-        return f"the source could not ask ({hello.says})"
+        return "the source could not ask" + (f" ({hello.says})" if hello.says else "")
     return {
         Came.CILIUM: "200 and an empty body",
         Came.ENDED: "the connection was closed without a word",
