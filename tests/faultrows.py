@@ -137,7 +137,11 @@ NODES = (
                 Cause.RULE,
                 "n1 → all (UDP 6081); n1 ↔ all (TCP 4240 and ICMP echo)",
                 15,
-                ("policy of chain", "ICMP echo to and from all: ", "answers to"),
+                (
+                    "policy of chain",
+                    "n1 itself drops UDP 6081, TCP 4240 and ICMP echo: ",
+                    "answers to",
+                ),
                 "n1",
                 "nft inet outputing output",
                 mends=True,

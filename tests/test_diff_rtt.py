@@ -110,6 +110,8 @@ def test_every_pair_is_as_the_rule_says(seed: int) -> None:
         for s in move.sources:
             for d in move.destinations:
                 for pair in [(s, d), (d, s)] if move.both_ways else [(s, d)]:
+                    if s == d:
+                        continue  # where it says `within`
                     assert found.setdefault(pair, move.slower) == move.slower
     wanted = {}
     for s in range(5):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_watch import B, L, O, P, U, node_list
 
@@ -109,6 +109,7 @@ def drawn(what: Shown, width: int, height: int, *, color: bool = False) -> list[
     st.sampled_from([healthy, firewall, chaos]),
     st.booleans(),
 )
+@example(40, 13, 24, 0, healthy, False)
 def test_every_frame_fits(
     width: int, height: int, count: int, events: int, rule: Any, color: bool
 ) -> None:

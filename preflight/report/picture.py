@@ -91,7 +91,7 @@ def _draw_family(
         words = LEGEND[sign or UNKNOWN].partition(":")[0]
         names = ", ".join(test.probe.name for test in alike)
         line = f"{names}: {words}, {'all ' if number > 1 else ''}{plural(number, 'pair')}"
-        picture.lines.append(paint(line, alike[0].style, color=color))
+        picture.lines += [paint(part, alike[0].style, color=color) for part in wrap(line, width)]
     if told:
         picture.lines.append("")
 
