@@ -22,7 +22,7 @@ from preflight.transport.command import OLD_PYTHON, explain_exit
 
 agent, agents = kit.agent, kit.agents
 _PLACES = (
-    "/usr/bin", "/usr/local/bin", "/usr/libexec", "/opt/*/bin",
+    "/usr/bin", "/usr/local/bin", "/usr/libexec",
     os.path.expanduser("~/.pyenv/versions/*/bin"),
 )  # fmt: skip
 _NAMES = (

@@ -86,6 +86,11 @@ class Forbidden(NamedTuple):
     back: str  # what becomes of what that peer sends: `local`, an errno's name, or not known
 
 
+def refused(back: str) -> bool:
+    """Whether a node's own kernel throws away what comes from there; empty is not known."""
+    return back not in ("local", "")
+
+
 class NextHop(NamedTuple):
     """One of a route's."""
 

@@ -18,11 +18,10 @@ from preflight.core.findings.model import Cause, Change
 from preflight.core.model import Cause as CellCause
 from preflight.core.model import Family, Leg, Node
 from preflight.core.naming import Naming, members
-from preflight.core.tables import Tables, Trail
+from preflight.core.tables import Tables, Trail, refused
 from preflight.core.terms import listed
 from preflight.core.ways import unanswered
 
-_TAKEN_IN = ("local", "")  # the latter is not known
 _SHOWN = 4
 _LASTS = (
     "Change it also where it comes from: the network's settings (netplan, NetworkManager, "
@@ -117,7 +116,7 @@ def _has(claims: Claims, node: int, length: int | None, other: int, family: Fami
 
 def _claims(node: int, way: Trail) -> Iterator[Claim]:
     there = {node: 1 << way.peer}
-    drops = way.back not in _TAKEN_IN
+    drops = refused(way.back)
     yield Claim(there, lambda outcome: outcome.cause is CellCause.NO_NEIGHBOUR)
     yield Claim(
         transposed(there),

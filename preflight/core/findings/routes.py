@@ -18,12 +18,11 @@ from preflight.core.findings.model import Cause, Change
 from preflight.core.groups import FamilyProbe
 from preflight.core.model import Family, Leg, Outcome, Place
 from preflight.core.naming import Naming
-from preflight.core.tables import Forbidden, Tables, number_of
+from preflight.core.tables import Forbidden, Tables, number_of, refused
 from preflight.core.terms import traffics
 from preflight.core.ways import unanswered, unsent
 
 _DROPS = {"blackhole": "throws away", "prohibit": "refuses", "unreachable": "refuses"}
-_TAKEN_IN = ("local", "")  # the latter is not known
 
 
 class _Own(NamedTuple):
@@ -50,7 +49,7 @@ def _claims(claims: Claims, own: _Own) -> Iterator[Claim]:
     there = {own.node: 1 << way.peer}
     yield Claim(there, unsent, tests)
     if " dport " not in way.words:  # an answer goes to any port
-        drops = way.back not in _TAKEN_IN
+        drops = refused(way.back)
         yield Claim(transposed(there), lambda outcome: _dies_there(outcome, drops=drops), tests)
 
 

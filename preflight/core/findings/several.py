@@ -19,12 +19,11 @@ from preflight.core.findings.nexthops import by_rule, holder, owner
 from preflight.core.model import Cause as CellCause
 from preflight.core.model import Family, Leg, Outcome, Place
 from preflight.core.naming import Naming
-from preflight.core.tables import NextHop, Tables, Trail
+from preflight.core.tables import NextHop, Tables, Trail, refused
 from preflight.core.terms import listed
 from preflight.core.ways import failing
 
 _NODE, _SILENT = "node", "silent"
-_TAKEN_IN = ("local", "")  # the latter is not known
 _SHOWN = 4
 _LASTS = (
     "Take that next hop out also where it comes from: the network's settings (netplan, "
@@ -75,7 +74,7 @@ def _claims(why: str, own: _Own) -> Iterator[Claim]:
         yield Claim(there, _thinned_there)
         yield Claim(back, _thinned_back)
     else:
-        drops = own.way.back not in _TAKEN_IN
+        drops = refused(own.way.back)
         yield Claim(there, _stuck)
         yield Claim(back, lambda outcome: _unanswered(outcome, drops=drops))
 

@@ -24,11 +24,10 @@ from preflight.core.findings.nexthops import advertised, by_rule, holder, owner
 from preflight.core.model import Cause as CellCause
 from preflight.core.model import Family, Leg, Outcome, Place
 from preflight.core.naming import Naming
-from preflight.core.tables import Tables, Trail
+from preflight.core.tables import Tables, Trail, refused
 from preflight.core.ways import lost_back, lost_there, unanswered
 
 _NODE, _SILENT, _LOCAL = "node", "silent", "local"
-_TAKEN_IN = ("local", "")  # the latter is not known
 _CONTAINERS = re.compile(r"(br-[0-9a-f]+|docker[0-9]+|podman[0-9]+|cni-podman[0-9]+)")
 
 
@@ -105,7 +104,7 @@ def _claims(why: str, own: _Own) -> Iterator[Claim]:
         yield Claim(back, lost_back)
     else:
         home = own.way.device == "lo"
-        drops = own.way.back not in _TAKEN_IN
+        drops = refused(own.way.back)
         yield Claim(there, lambda outcome: _unfound(outcome, home=home))
         yield Claim(back, lambda o: unanswered(o) and (o.leg is Leg.REPLY or drops))
 
