@@ -34,6 +34,10 @@ class TestCounts:
         )
         assert counts(seen) == Evidence(sent=0, returned=0, received=2)
 
+    def test_an_answer_to_what_was_never_sent_does_not_count(self) -> None:
+        seen = Sightings(0b11, sent=0, accepted=0b01, answered=0b11, returned=0b10, received=0b10)
+        assert counts(seen) == Evidence(1, None, None, 1, 1, 0, 0)
+
     def test_bits_outside_the_plan_do_not_count(self) -> None:
         seen = Sightings(0b0011, sent=0b1111, accepted=0b0111, answered=0b1100, received=0b1000)
         assert counts(seen) == Evidence(sent=2, accepted=2, answered=0, received=0)

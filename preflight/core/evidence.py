@@ -135,7 +135,7 @@ def settle(sightings: Sightings, setting: Setting | None = None) -> Seen:
             tried = sent | refused
 
     answered, returned, received = (
-        None if mask is None else mask & planned
+        None if mask is None else mask & tried  # rule 3
         for mask in (sightings.answered, sightings.returned, sightings.received)
     )
     if returned is not None and received is not None:
