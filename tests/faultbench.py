@@ -7,7 +7,6 @@ at the end those of IPv6; `$lab` is the lab's name.
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from string import Template
@@ -29,7 +28,6 @@ from preflight.crew.muster import Progress
 from preflight.lab import Lab
 from preflight.lab.topology import ROUTER
 
-_NFNL_CONNTRACK, _DELETE, _REQUEST_ACK = 12, 0x102, 5
 _ETH_P_ALL = socket.htons(3)
 
 
@@ -106,11 +104,8 @@ def injected(lab: Lab, faults: Sequence[Fault]) -> Iterator[None]:
     """The faults are there meanwhile."""
     places = {ROUTER, *(node.name for node in lab.nodes)}
     places |= {FAR} if isinstance(lab, FarLab) else set()
-    for where in places:
-        forget_connections(lab, where)
     with ExitStack() as stack:
         for where in places:
-            stack.callback(forget_connections, lab, where)
             stack.callback(lab.drop_firewall, where)
         for fault in faults:
             text = filled(lab, fault.text)
@@ -121,17 +116,6 @@ def injected(lab: Lab, faults: Sequence[Fault]) -> Iterator[None]:
             else:
                 lab.run(fault.where, "sh", "-ec", text)
         yield
-
-
-def forget_connections(lab: Lab, where: str) -> None:
-    """Connections that a namespace tracks: translated flows would outlive their rule."""
-
-    def flush() -> None:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NFNL_CONNTRACK) as netlink:
-            netlink.send(struct.pack("=IHHIIBBH", 20, _DELETE, _REQUEST_ACK, 1, 0, 0, 0, 0))
-            netlink.recv(4096)
-
-    lab.call(where, flush)
 
 
 def filled(lab: Lab, text: str) -> str:

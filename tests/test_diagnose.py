@@ -18,7 +18,6 @@ from faultbench import (
     assert_found,
     examine,
     filled,
-    forget_connections,
     fw,
     gets_through,
     injected,
@@ -47,7 +46,7 @@ def test_what_is_found(lab4: Lab, row: Row) -> None:
         mend(lab4, first)
         changed = {change.node for finding in first.findings for change in finding.changes}
         for node in changed:  # as is advised where rules translate
-            forget_connections(lab4, node)
+            lab4.forget_connections(node)
         assert [finding.title for finding in examine(lab4, row).findings] == [
             filled(lab4, title) for title in row.after
         ]

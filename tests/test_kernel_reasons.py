@@ -165,6 +165,7 @@ def test_a_queue_that_is_full_is_named(bed: Bed, v6: bool) -> None:
     assert any("QDISC_" in sentence for sentence in found.evidence)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("v6", [False, True], ids=["ipv4", "ipv6"])
 def test_a_full_neighbour_table_is_named(bed: Bed, v6: bool) -> None:
     """The table is the machine's: for the moment of this burst its limit is below what it holds."""

@@ -197,6 +197,37 @@ def test_the_network_firewall_drops_one_port_between_racks(lab4: "Lab", family: 
 
 
 @pytest.mark.lab
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_translation_goes_with_its_firewall(lab4: "Lab", family: int) -> None:
+    """The answers that a translated connection awaits are those of a new one by its ports."""
+    n1, n2, n4 = (lab4.node(n).addresses[family] for n in ("n1", "n2", "n4"))
+    ip, kind = ("ip6", socket.AF_INET6) if family else ("ip", socket.AF_INET)
+    translates = f"{ip} daddr {n1} dnat {ip} to {n2}"
+    lab4.nft("fw", "table inet t { chain c { type nat hook prerouting priority -100; "
+             f"{translates}; }}; }}")  # fmt: skip
+
+    def receiver() -> socket.socket:
+        sock = socket.socket(kind, socket.SOCK_DGRAM)
+        sock.bind((n2, 7000))
+        sock.settimeout(TIMEOUT_S)
+        return sock
+
+    def send(destination: str) -> None:
+        with socket.socket(kind, socket.SOCK_DGRAM) as sock:
+            sock.bind((n4, 7001))
+            sock.sendto(destination.encode("ascii"), (destination, 7000))
+
+    with lab4.call("n2", receiver) as arrived:
+        lab4.call("n4", lambda: send(n1))
+        assert arrived.recv(100) == n1.encode("ascii")
+        lab4.drop_firewall("fw")
+        lab4.nft("fw", "table inet t { chain c { type filter hook forward priority 0; "
+                 "ct state untracked accept; }; }")  # fmt: skip
+        lab4.call("n4", lambda: send(n2))
+        assert arrived.recv(100) == n2.encode("ascii")
+
+
+@pytest.mark.lab
 def test_ssh_gets_into_the_right_namespace_with_strict_host_keys(lab4: "Lab") -> None:
     for node in lab4.nodes:
         done = ssh(lab4, node.name, "stat -Lc %i /proc/self/ns/net; echo $SSH_CONNECTION")

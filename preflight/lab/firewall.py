@@ -1,4 +1,6 @@
-"""nftables rulesets, as text for `Lab.nft`."""
+"""nftables rulesets, as text for `Lab.nft`, and the connections that netfilter tracks."""
+
+from pyroute2 import NFCTSocket
 
 from preflight.core.model import Protocol
 from preflight.lab.topology import Rack
@@ -31,3 +33,9 @@ table inet network_firewall {{
     }}
 }}
 """
+
+
+def flush_connections() -> None:
+    """Empty the connection tracking table of the calling thread's namespace, of all families."""
+    with NFCTSocket() as netlink:
+        netlink.flush()

@@ -152,8 +152,17 @@ class Lab:
         self.run(where, sshd.find_tool("nft"), "-f", "-", input=ruleset)
 
     def drop_firewall(self, where: str) -> None:
-        """Remove every nftables rule, also those that iptables-nft made."""
+        """Remove all nftables rules, also iptables-nft's, and all tracked connections.
+
+        A connection that a rule had translated still holds its ports, and the kernel drops a new
+        one that would be answered by the same: netfilter's `insert_failed`.
+        """
         self.nft(where, firewall.FLUSH)
+        self.forget_connections(where)
+
+    def forget_connections(self, where: str) -> None:
+        """Empty the connection tracking table, of all families."""
+        namespaces.inside(self._namespace(where), firewall.flush_connections)
 
     def _namespace(self, where: str) -> str:
         if where == ROUTER:
