@@ -32,6 +32,12 @@ def _rule(where: str, rule: str, ip: str = "ip") -> Fault:
     return Fault(where, f"{ip} rule add {rule}", f"{ip} rule del {rule} 2>/dev/null || true")
 
 
+def _way(source: str, destination: str, echo: str = "ICMP echo") -> str:
+    """What is lost where nothing leaves one node for another: GENEVE alone is never answered."""
+    one, both = f"{source} → {destination}", f"{source} ↔ {destination}"
+    return f"{one} (UDP 6081); {both} (TCP 4240 and {echo})"
+
+
 ADDRESSES = (
     Row(
         "a node has another rack's address on its loopback, beside an unrelated rule",
@@ -74,7 +80,8 @@ ADDRESSES = (
         (
             Find(
                 Cause.ADDRESS,
-                "n1 ↔ rack=b",
+                "n1 ↔ rack=b (UDP 6081 over IPv4, TCP 4240, ICMP echo and ICMPv6 echo); "
+                "rack=b → n1 (UDP 6081 over IPv6)",
                 22,
                 ("also configured on rack=b",),
                 "n3 n4",
@@ -110,7 +117,7 @@ LOST = (
         (
             Find(
                 Cause.ADDRESS,
-                "all ↔ n3",
+                "all → n3 and n3 → rack=a (UDP 6081); all ↔ n3 (TCP 4240 and ICMPv6 echo)",
                 17,
                 (
                     "n3 does not use its own address $n3_6: another machine has it, too",
@@ -131,7 +138,8 @@ LOST = (
         (
             Find(
                 Cause.ADDRESS,
-                "rack=a → n3; n4 → n3; n3 → all",
+                "rack=a ↔ n3 and n4 → n3 (UDP 6081); "
+                "rack=a → n3 and n4 → n3 and n3 → all (TCP 4240 and ICMPv6 echo)",
                 17,
                 (
                     "n3's address $n3_6 is also configured on n4",
@@ -158,7 +166,8 @@ NEIGHBOURS = (
         (
             Find(
                 Cause.NEIGHBOUR,
-                "n1 ↔ n2",
+                "n1 → n2 (UDP 6081 over IPv4); "
+                "n1 ↔ n2 (TCP 4240, ICMP echo, UDP 6081 over IPv6 and ICMPv6 echo)",
                 11,
                 (
                     f"$n2 dev eth0 lladdr {WRONG} PERMANENT",
@@ -190,7 +199,7 @@ NEIGHBOURS = (
         (
             Find(
                 Cause.NEIGHBOUR,
-                "n1 ↔ rack=b",
+                _way("n1", "rack=b"),
                 10,
                 (
                     "n1's neighbour entry for its gateway $gw_a is permanent",
@@ -206,8 +215,22 @@ NEIGHBOURS = (
         "wrong permanent entries for the gateways of two racks, over IPv6",
         (_entry("n1", "$gw_a_6", ip="ip -6"), _entry("n3", "$gw_b_6", ip="ip -6")),
         (
-            Find(Cause.NEIGHBOUR, "n1 → rack=b; n4 → n1", 8, ("n1's", "$gw_a_6"), "n1", mends=True),
-            Find(Cause.NEIGHBOUR, "n3 → rack=a; n2 → n3", 8, ("n3's", "$gw_b_6"), "n3", mends=True),
+            Find(
+                Cause.NEIGHBOUR,
+                "n1 → rack=b (UDP 6081); n1 → rack=b and n4 → n1 (TCP 4240 and ICMPv6 echo)",
+                8,
+                ("n1's", "$gw_a_6"),
+                "n1",
+                mends=True,
+            ),
+            Find(
+                Cause.NEIGHBOUR,
+                "n3 → rack=a (UDP 6081); n3 → rack=a and n2 → n3 (TCP 4240 and ICMPv6 echo)",
+                8,
+                ("n3's", "$gw_b_6"),
+                "n3",
+                mends=True,
+            ),
         ),
         family=Family.IPV6,
     ),
@@ -237,7 +260,8 @@ DELIVERY = (
         (
             Find(
                 Cause.NETWORK,
-                "rack=a ↔ n3",
+                "rack=a → n3 (UDP 6081 over IPv4); "
+                "rack=a ↔ n3 (TCP 4240, ICMP echo, UDP 6081 over IPv6 and ICMPv6 echo)",
                 22,
                 (
                     "nothing that is sent to n3 gets there, after $gw_a (hop 1)",
@@ -268,7 +292,7 @@ ROUTES = (
         (
             Find(
                 Cause.ROUTE,
-                "n1 ↔ n3",
+                _way("n1", "n3"),
                 5,
                 ("n1: its own route `blackhole $n3` throws away what it sends to n3",),
                 "n1",
@@ -276,13 +300,13 @@ ROUTES = (
             ),
             Find(
                 Cause.ROUTE,
-                "n2 ↔ n3",
+                _way("n2", "n3"),
                 5,
                 ("n2: its own route `prohibit $n3 proto static metric 5` refuses",),
                 "n2",
                 mends=True,
             ),
-            Find(Cause.ROUTE, "n4 ↔ n1", 5, ("`unreachable $n1`",), "n4", mends=True),
+            Find(Cause.ROUTE, _way("n4", "n1"), 5, ("`unreachable $n1`",), "n4", mends=True),
         ),
     ),
     Row(
@@ -296,7 +320,8 @@ ROUTES = (
         (
             Find(
                 Cause.ROUTE,
-                "rack=a → rack=b; n4 → rack=a; n3 → n1",
+                "rack=a → rack=b (UDP 6081); "
+                "rack=a → rack=b and n4 → rack=a and n3 → n1 (TCP 4240 and ICMPv6 echo)",
                 18,
                 ("rack=a: their own route `blackhole fd00::/8 dev lo metric 7` throws away",),
                 "n1 n2",
@@ -319,7 +344,7 @@ ROUTES = (
         (
             Find(
                 Cause.ROUTE,
-                "n2 ↔ rack=b",
+                _way("n2", "rack=b", "ICMPv6 echo"),
                 10,
                 ("`prohibit default dev lo metric 9`", "if there is no other"),
                 "n2",
@@ -343,7 +368,14 @@ ROUTES = (
                 "n1",
                 mends=True,
             ),
-            Find(Cause.ROUTE, "n4 ↔ n2", 5, ("`91: from all to $n2 prohibit`",), "n4", mends=True),
+            Find(
+                Cause.ROUTE,
+                _way("n4", "n2"),
+                5,
+                ("`91: from all to $n2 prohibit`",),
+                "n4",
+                mends=True,
+            ),
         ),
     ),
     Row(
@@ -459,7 +491,7 @@ TRAILS = (
         (
             Find(
                 Cause.ROUTE,
-                "n1 ↔ n3",
+                _way("n1", "n3"),
                 5,
                 ("n1: its own route `$n3 via $n2 dev eth0` sends what is for n3 to n2, which",),
                 "n1",
@@ -467,7 +499,7 @@ TRAILS = (
             ),
             Find(
                 Cause.ROUTE,
-                "n4 ↔ n1",
+                _way("n4", "n1", "ICMPv6 echo"),
                 5,
                 ("`$n1_6 via $n3_6 dev eth0 metric 1024` sends what is for n1 to n3, which",),
                 "n4",
@@ -515,7 +547,7 @@ TRAILS = (
         (
             Find(
                 Cause.ROUTE,
-                "n2 ↔ rack=b",
+                _way("n2", "rack=b"),
                 10,
                 (
                     "dev br-4f2a proto kernel` sends what is for rack=b out of br-4f2a",
@@ -532,7 +564,7 @@ TRAILS = (
         (
             Find(
                 Cause.ROUTE,
-                "n3 ↔ n1",
+                _way("n3", "n1"),
                 5,
                 ("`$n1 via 10.5.5.1 dev dmz`", "to 10.5.5.1 on dmz, which does not answer ARP"),
                 "n3",
@@ -540,7 +572,7 @@ TRAILS = (
             ),
             Find(
                 Cause.ROUTE,
-                "n4 ↔ n2",
+                _way("n4", "n2"),
                 5,
                 ("which does not answer ARP", "see instead why it does not answer"),
                 "n4",
@@ -564,9 +596,21 @@ TRAILS = (
                 "n3",
                 mends=True,
             ),
-            Find(Cause.ADDRESS, "n4 ↔ n2", 5, ("`local $n2_6 dev lo",), "n4", mends=True),
             Find(
-                Cause.ADDRESS, "n4 ↔ n1", 5, ("out of lo, which leads nowhere",), "n4", mends=True
+                Cause.ADDRESS,
+                "n4 → n2 (UDP 6081); n2 ↔ n4 (TCP 4240 and ICMPv6 echo)",
+                5,
+                ("`local $n2_6 dev lo",),
+                "n4",
+                mends=True,
+            ),
+            Find(
+                Cause.ADDRESS,
+                _way("n4", "n1"),
+                5,
+                ("out of lo, which leads nowhere",),
+                "n4",
+                mends=True,
             ),
         ),
         family=None,
@@ -591,7 +635,7 @@ TRAILS = (
         (
             Find(
                 Cause.ROUTE,
-                "n1 ↔ rack=b",
+                _way("n1", "rack=b", "ICMPv6 echo"),
                 10,
                 (
                     "`default via fe80::99 dev eth0 metric 9` sends what is for rack=b to n2",
@@ -600,10 +644,17 @@ TRAILS = (
                 "n1",
                 mends=True,
             ),
-            Find(Cause.ROUTE, "n3 ↔ n1", 5, ("`$n1 nhid 7 via $n4 dev eth0`",), "n3", mends=True),
             Find(
                 Cause.ROUTE,
-                "n4 ↔ n2",
+                _way("n3", "n1"),
+                5,
+                ("`$n1 nhid 7 via $n4 dev eth0`",),
+                "n3",
+                mends=True,
+            ),
+            Find(
+                Cause.ROUTE,
+                _way("n4", "n2"),
                 5,
                 (
                     "`default via $n3 dev eth0 table 100`",
@@ -622,7 +673,7 @@ TRAILS = (
         (
             Find(
                 Cause.ADDRESS,
-                "n1 ↔ rack=b",
+                _way("n1", "rack=b"),
                 10,
                 (
                     "n1: its own address $n1/16 makes it take rack=b for neighbours",

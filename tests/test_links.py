@@ -66,7 +66,7 @@ def test_a_duplicate_on_the_link_that_gets_what_others_send(lab4: Lab) -> None:
         (
             Find(
                 Cause.ADDRESS,
-                "n3 ↔ n4; rack=a ↔ n3",
+                "n3 ↔ n4 and rack=a → n3 (UDP 6081)",
                 16,
                 (
                     "n3's address $n3 is also configured on n4",
@@ -81,7 +81,10 @@ def test_a_duplicate_on_the_link_that_gets_what_others_send(lab4: Lab) -> None:
     with injected(lab4, row.faults):
         first = examine(lab4, row)
         (found,) = first.findings
-        assert found.where in ("n3 ↔ n4; rack=a ↔ n3", "n3 ↔ n4; n3 ↔ rack=a")
+        assert found.where.partition(" (UDP 6081)")[0] in (
+            "n3 ↔ n4 and rack=a → n3",
+            "n3 ↔ n4 and n3 ↔ rack=a",
+        )
         assert_found(lab4, first, [row.finds[0]._replace(where=found.where)])
         assert not any("meant for another node" in note for note in first.notes)
         mend(lab4, first)

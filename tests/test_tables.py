@@ -144,7 +144,8 @@ def test_a_permanent_entry_with_a_mac_that_the_destination_does_not_have() -> No
     made = matrix(dead(0, 1))
     found, rest, *_ = proof(made, answers(n1=NOTHING._replace(hops=(hop(),))))
     (one,) = found
-    assert (one.cause, one.cells, one.nodes, one.where) == (Cause.NEIGHBOUR, 5, (0,), "n1 ↔ n2")
+    assert (one.cause, one.cells, one.nodes) == (Cause.NEIGHBOUR, 5, (0,))
+    assert one.where == "n1 → n2 (UDP 6081); n1 ↔ n2 (TCP 4240 and ICMP echo)"
     assert [c.commands for c in one.changes] == [("ip neigh del 10.0.0.2 dev eth0",)]
     assert rest == []
 
@@ -387,12 +388,18 @@ SILENT = {(0, 2): UNFOUND, (2, 0): (OPEN, UNANSWERED, UNANSWERED)}
 ELSEWHERE = trail(gateway="", device="br-1", own=False, beside=0b1100)
 
 
-@pytest.mark.parametrize(("back", "cells"), [("local", 5), ("EXDEV", 6)])
-def test_a_silent_device(back: str, cells: int) -> None:
+@pytest.mark.parametrize(
+    ("back", "cells", "where"),
+    [
+        ("local", 5, "n1 → n3 (UDP 6081); n1 ↔ n3 (TCP 4240 and ICMP echo)"),
+        ("EXDEV", 6, "n1 ↔ n3"),
+    ],
+)
+def test_a_silent_device(back: str, cells: int, where: str) -> None:
     bad = {**SILENT, (2, 0): UNANSWERED} if cells == 6 else SILENT
     own = answers(n1=NOTHING._replace(trails=(ELSEWHERE._replace(back=back),)))
     (one,) = proof(matrix({**bad, (0, 3): UNFOUND}), own).findings
-    assert (one.cause, one.cells, one.where) == (Cause.ROUTE, cells, "n1 ↔ n3")
+    assert (one.cause, one.cells, one.where) == (Cause.ROUTE, cells, where)
 
 
 ASTRAY: dict[str, tuple[Any, Trail]] = {

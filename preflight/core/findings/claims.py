@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from preflight.core.findings.evidence import evidence
+from preflight.core.findings.extents import extents, pairs_in_words
 from preflight.core.findings.model import Block, Cause, Change, Finding
 from preflight.core.findings.shapes import Shapes, union
 from preflight.core.groups import FamilyProbe, Group, groups
@@ -114,7 +115,7 @@ def extent(shapes: Shapes, own: Sequence[Group], finding: Finding) -> Finding:
             sorted({test for g in own for test in g.tests}, key=lambda t: (t.family, t.probe))
         ),
         blocks=tuple(Block(g.sources, g.destinations, g.both_ways, g.where, g.tests) for g in own),
-        where=shapes.where(own),
+        where=pairs_in_words(extents(shapes, own)),
         pairs=sum(row.bit_count() for row in rows.values()),
         cells=sum(g.cells for g in own),
     )

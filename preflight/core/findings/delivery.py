@@ -133,7 +133,7 @@ def _told(matrix: Matrix, shapes: Shapes, cut: Cut, own: Sequence[Made]) -> Find
     )
     after = hops([d.path for d in diagnoses if d.path])
     return told._replace(
-        title=f"{told.where}: nothing that is sent to {node.name} gets there{after}, whatever it "
+        title=f"{far} → {node.name}: nothing that is sent to {node.name} gets there{after}, whatever it "
         f"is; what is sent to {beside}, beside it, does",
         evidence=tuple(dict.fromkeys((*asked, *(e for one in own for e in one.finding.evidence)))),
         advice=" ".join((_advice(node.name, addresses), *filter(None, [first.advice]))),
