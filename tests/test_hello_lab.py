@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faultbench import mend
 from helloserver import (
     NOT_FOUND,
     OK,
@@ -203,7 +204,17 @@ def test_what_passes_syns_and_drops_data_is_no_program_and_has_a_place(
         snapshot = check(lab4, ONLY_HEALTH)
     try:
         assert_matrix(snapshot, expected)
-        assert {f.cause for f in snapshot.findings} == {FindingCause.DATA}
+        inside = [number for number in group if DATA[number][0] != "fw"]
+        causes = {FindingCause.RULE} if inside else set()
+        causes |= {FindingCause.DATA} if len(inside) < len(group) else set()
+        assert {f.cause for f in snapshot.findings} == causes
+        for number in inside:
+            rules = [f for f in snapshot.findings if f"(inet t{number} c handle" in f.title]
+            assert {lab4.nodes[n].name for f in rules for n in f.nodes} == {DATA[number][0]}
+        mend(lab4, snapshot)
+        left = {spot: cell for spot, cell in expected.items() if cell.place is Place.PATH}
+        with serving(lab4, everywhere()):
+            assert_matrix(check(lab4, ONLY_HEALTH), left)
     finally:
         for number in group:
             lab4.run(DATA[number][0], "nft", "delete", "table", "inet", f"t{number}")
@@ -225,8 +236,10 @@ def test_a_firewall_that_eats_its_own_nodes_data_too_is_no_program(lab4: Lab) ->
         snapshot, expected | dict.fromkeys(spots(lab4, "", "n4", (HEALTH,)), NOT_ANSWERING)
     )
     found = {f.cause: f for f in snapshot.findings}
-    assert "the destination itself stops requests" in found[FindingCause.DATA].title
-    assert found[FindingCause.DATA].advice.startswith("n3: look in its own firewall")
+    assert found[FindingCause.RULE].title == (
+        "n3 itself drops requests in connections to TCP 4240: "
+        "nftables policy of chain inet t i"
+    )
     (cell,) = {
         outcome.detail
         for spot, (_, outcome) in told(snapshot).items()

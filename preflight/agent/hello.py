@@ -88,7 +88,7 @@ class Asker:
         return {"t": "got", "number": self._frame["number"], "answers": answers}
 
     def _start(self, target: "Target", now: float) -> None:
-        _, family, port, peer = target
+        cell, family, port, peer = target
         domain = socket.AF_INET if family == 4 else socket.AF_INET6
         kind = socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         try:
@@ -98,7 +98,7 @@ class Asker:
             return
         request = _Request(target, sock, now + self._frame["wait"])
         try:
-            sock.bind((self._own[family], 0))
+            sock.bind((self._own[family], self._frame["cells"][cell].get("from", 0)))
             request.port = sock.getsockname()[1]
             code = sock.connect_ex((self._addresses[family][peer], port))
         except OSError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from preflight.closer.allowance import Allowance
 from preflight.closer.rounds import Craft, Rounds, lasts_s
-from preflight.core.diagnosis.conclude import conclude, in_brief, passing
+from preflight.core.diagnosis.conclude import by_request, conclude, in_brief, passing
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.discovery import culprits
 from preflight.core.diagnosis.hops import ends_at
@@ -20,6 +20,8 @@ from preflight.core.scope import Scope
 from preflight.crew.chorus import Chorus
 
 Ports = Callable[[int, Family, tuple[int, int]], Sequence[int]]  # of a probe's pair
+
+_FIRST_PORT, _PORTS, _STEP = 32768, 28000, 997  # of those that programs' own connections have
 
 
 class Examiner:
@@ -98,6 +100,11 @@ class Examiner:
             key, trial = trials[number]
             probe, kind = self._scope.probes[trial.probe], wanted[key].kind
             on_link = _on_link(observed, self._address(trial.destination, trial.family))
+            if observed.trial.ask:
+                met = by_request(observed, kind)
+                if met.hits or not wanted[key].brief:
+                    out[key] = met
+                continue
             if wanted[key].quiet:
                 out[key] = Diagnosis(passing=passing(observed, probe, kind))
                 continue
@@ -180,6 +187,9 @@ class Examiner:
         probe = self._scope.probes[sample.probe]
         inert = sample.destination in self._inert[sample.probe]
         pair = sample.source, sample.destination
+        if sample.kind.cause is Cause.DATA:
+            port = _FIRST_PORT + (self._draw + _STEP * number) % _PORTS
+            return Trial(number, *pair, sample.probe, sample.family, (), ask=port)
         known = self._ports(sample.probe, sample.family, pair) if probe.one_way else ()
         if sample.brief:
             few = brief_shots(probe, self._phase, inert, sample.kind, known, self._draw)

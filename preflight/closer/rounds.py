@@ -14,6 +14,7 @@ from preflight.transport import bundle
 
 _FIRST_NUMBER = 0x8000  # of the looks' numbers, which the survey counts from 1
 _RATE = 1000.0  # shots a second from each node
+_ASKING_S = 0.8  # for requests that are never answered
 _SETTLE_S = 0.3  # what counters do without us
 _WAIT_S = 0.7
 _WAIT_AGAIN_S = 1.0  # neighbours are asked for once a second
@@ -130,6 +131,7 @@ class Rounds:
             "shots": [_row(shot) for shot in trial.shots],
             "again": None if node == trial.witness else trial.again,
             "back": 0 if node == trial.witness else trial.back,
+            "ask": trial.ask,
         }
 
     def _address(self, node: int, family: Family) -> str:
@@ -146,7 +148,8 @@ def _sending_s(trials: Sequence[Trial]) -> float:
     shots = Counter[int]()
     for trial in trials:
         shots[trial.source] += len(trial.shots)
-    return max(shots.values(), default=0) / _RATE
+    asking = _ASKING_S if any(trial.ask for trial in trials) else 0
+    return max(shots.values(), default=0) / _RATE + asking
 
 
 def _wait_s(trials: Sequence[Trial], *, trace: bool) -> float:

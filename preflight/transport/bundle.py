@@ -87,6 +87,8 @@ _DEEP = (
     "preflight.agent.deep.losses",
     "preflight.agent.deep.neighbours",
     "preflight.agent.deep.marks",
+    "preflight.agent.hello",
+    "preflight.agent.deep.asked",
     "preflight.agent.deep.inside",
     "preflight.agent.deep.look",
 )

@@ -7,6 +7,7 @@ It comes to a node only where there is something to explain.
 import _socket as socket
 from time import monotonic
 
+from preflight.agent.deep.asked import ask, request_marks, request_of
 from preflight.agent.deep.inside import Counted, Counters, Inside, KernelDrops, Rules
 from preflight.agent.deep.losses import losses, translations
 from preflight.agent.deep.marks import marks
@@ -160,6 +161,7 @@ class Deep:
         names = list(dict.fromkeys(ways))
         pairs = list(dict.fromkeys((trial.own, trial.far) for trial in self._trials))
         all_marks = marks(self._trials, self._tag) + self._discovery.marks()
+        all_marks += request_marks(self._trials)
         self._rules = Rules(self._run, all_marks, names)
         self._counted = Counted(self._losses)
         pieces = [self._counted, KernelDrops(), Counters(pairs, names), self._rules]
@@ -218,8 +220,11 @@ class Deep:
         return self._routes.to(trial.family, trial.far)
 
     def send(self, idle: "Callable[[float], bool]") -> None:
-        """All shots of this node; `idle(seconds)` watches meanwhile, False ends it."""
+        """All shots of this node, then its requests; `idle(seconds)` watches meanwhile, False ends
+        it.
+        """
         self._shooter.run(self._trials, self._seen.records, self._rate, idle)
+        ask(self._trials, idle)
 
     def again(self) -> None:
         """Time and again while it waits: a kernel that got no answer three times stops asking for
@@ -271,6 +276,10 @@ class Deep:
                     continue
                 ends = [packed(6 if ":" in a else 4, a) for a in (source, destination)]
                 header = bytes.fromhex(hit["transport"])
+                request = request_of(self._trials, hit["protocol"], header)
+                if request is not None:
+                    out[(*request, position, None)] = None
+                    continue
                 found = self._seen.traced(hit["ident"], ends[0], ends[1], header)
                 if found is not None:
                     out[(found[0], found[1], position, found[2])] = None

@@ -58,6 +58,7 @@ class Trial:
         self.far: str = fields["far"]
         self.again: int | None = fields.get("again")
         self.back: int = fields.get("back", 0)
+        self.ask: int = fields.get("ask", 0)
         self.two_way = self.protocol != UDP
         self._forms = {name: Template.of(form) for name, form in fields["forms"].items()}
         self.shots = [self._shot(row) for row in fields["shots"]]

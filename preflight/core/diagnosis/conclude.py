@@ -156,6 +156,12 @@ def _way(observed: Observed, kind: Kind, on_link: bool | None) -> Path | None:
     return path(observed, on_link) if _on_the_way(observed, kind) else None
 
 
+def by_request(observed: Observed, kind: Kind) -> Diagnosis:
+    """What a real connection met, in whose place no shots were sent."""
+    hits = tuple(hit for hit in _hits(observed, kind) if not hit.rule.rewrites)
+    return Diagnosis(hits=hits, notes=tuple(_notes(observed, kind, hits)))
+
+
 def _on_the_way(observed: Observed, kind: Kind) -> bool:
     """It was asked for hops: it is lost between the nodes, or nothing is lost at all."""
     inside = kind.place in (Place.SOURCE, Place.DESTINATION)

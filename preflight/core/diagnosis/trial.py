@@ -71,6 +71,7 @@ class Trial:
     again: int | None = None  # the one to send again all the while, that neighbours are asked for
     back: int = 0  # the largest TTL with which an answer is sent again, to see how far it gets
     witness: int | None = None  # another node on its way, of which only the rules are asked
+    ask: int = 0  # source port of a real connection with `GET /hello` in place of shots; 0: none
 
 
 class Passage(NamedTuple):

@@ -52,8 +52,6 @@ def blame(group: Group, diagnoses: Sequence[Diagnosis]) -> Cause:
         return _BY_CELL.get(kind.cause, Cause.NOT_WATCHED)
     if kind.verdict is Verdict.CLOSED:
         return _BY_CELL.get(kind.cause, Cause.NOT_LISTENING)
-    if kind.cause is CellCause.DATA:  # no closer look speaks of it: they send SYNs
-        return Cause.DATA
     for hit in rules(diagnoses):
         return Cause.TRANSLATION if hit.rule.rewrites else Cause.RULE
     if any(d.kernel is not None for d in diagnoses):

@@ -68,8 +68,10 @@ def brief_samples(
 
 
 def _worth_it(group: Group) -> bool:
-    """Whether two packets can tell who ends them."""
+    """Whether two packets, or one connection, can tell who ends them."""
     kind = group.kind
+    if kind.cause is Cause.DATA:
+        return kind.place in (Place.SOURCE, Place.DESTINATION)
     if kind.verdict is not Verdict.BLOCKED or kind.cause not in (Cause.DROPPED, Cause.REJECTED):
         return False
     if kind.place is Place.PATH:

@@ -26,7 +26,7 @@ from preflight.core.findings.reverse import by_routes
 from preflight.core.findings.served import ITS_ANSWER_TOLD, WITH_HELLO, answers, told
 from preflight.core.findings.shapes import Shapes, union
 from preflight.core.findings.split import by_error, split
-from preflight.core.findings.subject import Subject
+from preflight.core.findings.subject import Subject, carried
 from preflight.core.findings.titles import title
 from preflight.core.findings.unfound import cut, hidden, lacks
 from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
@@ -175,8 +175,12 @@ def _finding(
         extents=parts_of,
         resets=cause in _BY_FILTERS and resets_alone(shapes, own),
     )
-    hellos = list(answers(matrix, own)) if cause in WITH_HELLO else []
-    subject = subject._replace(hellos=[hello for hello, _ in hellos])
+    of_data = all(g.kind.cause is CellCause.DATA for g in own)
+    hellos = list(answers(matrix, own)) if cause in WITH_HELLO or of_data else []
+    subject = subject._replace(
+        hellos=[hello for hello, _ in hellos],
+        carried=carried([hello for hello, _ in hellos]) if of_data else "",
+    )
     small: dict[int, int] = _small_devices(own, mtus) if cause is Cause.SIZE else {}
     if small:
         nodes = sorted(small)

@@ -133,8 +133,8 @@ def _told(matrix: Matrix, shapes: Shapes, cut: Cut, own: Sequence[Made]) -> Find
     )
     after = hops([d.path for d in diagnoses if d.path])
     return told._replace(
-        title=f"{far} → {node.name}: nothing that is sent to {node.name} gets there{after}, whatever it "
-        f"is; what is sent to {beside}, beside it, does",
+        title=f"{far} → {node.name}: nothing that is sent to {node.name} gets there{after}, "
+        f"whatever it is; what is sent to {beside}, beside it, does",
         evidence=tuple(dict.fromkeys((*asked, *(e for one in own for e in one.finding.evidence)))),
         advice=" ".join((_advice(node.name, addresses), *filter(None, [first.advice]))),
         requests=tuple(r._replace(reason=f"{if_right}; {r.reason}") for r in first.requests),

@@ -176,7 +176,7 @@ def of_diagnosis(
 
 def _rule(matrix: Matrix, hit: RuleHit, count: int) -> str:
     """`count` is 0 where the packets that it ended are not known."""
-    packets = plural(count, "probe") if count else "our probes"
+    packets = plural(count, "probe") if count else "packets of ours"
     effect = ""
     if hit.of_discovery:
         packets, effect = "IPv6 neighbour discovery", f": {_UNFOUND[hit.leg]}"

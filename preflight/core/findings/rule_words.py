@@ -89,7 +89,9 @@ def _ended(subject: Subject, hit: RuleHit) -> str:
     """What the rules end; of a packet that dies for want of a neighbour, that is not itself."""
     if hit.of_discovery:
         return "IPv6 neighbour discovery"
-    what = f"{answers(subject)}{subject.what}" if hit.leg == Leg.REPLY else subject.what
+    what = f"{subject.carried}{subject.what}"
+    if hit.leg == Leg.REPLY:
+        what = f"{answers(subject)}{what}"
     hits = (hit for diagnosis in subject.diagnoses for hit in diagnosis.hits)
     also = any(hit.of_discovery and hit.rule.sure for hit in hits)
     return f"{what}, and IPv6 neighbour discovery" if also else what

@@ -12,7 +12,7 @@ from preflight.core.diagnosis.trial import RuleHit
 from preflight.core.findings import size_words
 from preflight.core.findings.extents import Extent
 from preflight.core.groups import Group
-from preflight.core.model import Hello
+from preflight.core.model import Came, Hello
 
 
 class Subject(NamedTuple):
@@ -33,7 +33,18 @@ class Subject(NamedTuple):
     hellos: Sequence[Hello] = ()  # the unlike ones of its cells
     agentless: str = ""  # the nodes for want of whose agents nothing is known
     extents: Sequence[Extent] = ()  # what of it is where, by test
+    carried: str = ""  # what of it is lost where SYNs pass: `requests in connections to `
     resets: bool = False  # all answers that were lost were RSTs
+
+
+def carried(hellos: Sequence[Hello]) -> str:
+    """What of a port's traffic is lost that SYNs of ours are not like, before the port."""
+    return "nodes' own connections to " if unconnected(hellos) else "requests in connections to "
+
+
+def unconnected(hellos: Sequence[Hello]) -> bool:
+    """Whether no connection was made at all."""
+    return bool(hellos) and all(h.answer in (Came.REFUSED, Came.UNANSWERED) for h in hellos)
 
 
 def answers(subject: Subject) -> str:

@@ -19,12 +19,12 @@ from preflight.core.findings.hop_words import silent
 from preflight.core.findings.model import Cause
 from preflight.core.findings.rejecters import rejecter
 from preflight.core.findings.rule_words import of_rule
-from preflight.core.findings.subject import Subject, answers
+from preflight.core.findings.subject import Subject, answers, unconnected
 from preflight.core.findings.translation import leaving, senders
 from preflight.core.findings.ttl_words import runs_out
 from preflight.core.hello import in_words
-from preflight.core.model import Came, Family, Leg, Place, Verdict
 from preflight.core.model import Cause as CellCause
+from preflight.core.model import Family, Leg, Place, Verdict
 from preflight.core.terms import listed, plural
 
 _UNKNOWN: Mapping[Cause, str] = {
@@ -134,8 +134,7 @@ def _data(subject: Subject) -> str:
         who = "something" if kind.place is None else "the network"
     else:
         who = f"the {kind.place} itself"
-    none = all(h.answer in (Came.REFUSED, Came.UNANSWERED) for h in subject.hellos)
-    if subject.hellos and none:
+    if unconnected(subject.hellos):
         return f"probes to {subject.what} pass, but {who} stops the node's own connections"
     answer = "answers in" if kind.leg is Leg.REPLY else "requests in"
     return f"SYNs to {subject.what} pass, but {who} stops {answer} the connection then made"
