@@ -10,6 +10,7 @@ from samples import (
     DROPPED_AT_DESTINATION,
     DROPPED_ON_PATH,
     LOSSY,
+    NOT_LISTENING,
     Fault,
     blocked,
     sample,
@@ -266,6 +267,15 @@ def test_sizes_flows_and_contents_that_contradict_each_other_are_two_causes() ->
     for matrix, what, first, second, expected in cases:
         looks = [between(0, 2, **{what: first}), between(0, 4, **{what: second})]
         assert told(made(matrix, looks)) == (expected or {("rack=a → rack=b,c", 8)}), what
+
+
+@pytest.mark.parametrize(("outcome", "unknown"), [(LOSSY, True), (NOT_LISTENING, False)])
+def test_what_passes_later_may_come_and_go_but_nobody_serves_it_the_less(
+    outcome: Outcome, unknown: bool
+) -> None:
+    matrix = sample(4, 1, [Fault(outcome, "n1", "n3", "geneve")]).matrix
+    (one,) = made(matrix, [between(0, 2, flows=Flows(FlowPattern.ALL, 36, (), 144, 144))])
+    assert any("comes and goes" in note for note in one.unknown) is unknown
 
 
 def test_loss_between_two_racks_is_one_where_as_much_is_lost() -> None:

@@ -342,7 +342,8 @@ def _nodes(
 def _unknown(cause: Cause, diagnoses: Sequence[Diagnosis], mending: Mending) -> Iterator[str]:
     told = dict.fromkeys(note for diagnosis in diagnoses for note in diagnosis.notes)
     yield from told
-    if any(d.flows is not None and d.flows.pattern is FlowPattern.ALL for d in diagnoses):
+    passes = any(d.flows is not None and d.flows.pattern is FlowPattern.ALL for d in diagnoses)
+    if passes and cause is not Cause.NOT_LISTENING:  # which says that it passes
         yield "whether it comes and goes: in the closer look all of it passed"
     elif cause is Cause.NETWORK and any(d.marking and d.marking.dropped is None for d in diagnoses):
         yield "whether it is for its mark that it is dropped: no packet could be sent without it"
