@@ -237,8 +237,7 @@ def test_a_firewall_that_eats_its_own_nodes_data_too_is_no_program(lab4: Lab) ->
     )
     found = {f.cause: f for f in snapshot.findings}
     assert found[FindingCause.RULE].title == (
-        "n3 itself drops requests in connections to TCP 4240: "
-        "nftables policy of chain inet t i"
+        "n3 itself drops requests in connections to TCP 4240: nftables policy of chain inet t i"
     )
     (cell,) = {
         outcome.detail
