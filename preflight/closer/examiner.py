@@ -11,7 +11,7 @@ from preflight.core.diagnosis.conclude import by_request, conclude, in_brief, pa
 from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.diagnosis.discovery import culprits
 from preflight.core.diagnosis.hops import ends_at
-from preflight.core.diagnosis.plan import brief_shots, hops_back, shots
+from preflight.core.diagnosis.plan import brief_shots, by_connection, hops_back, shots
 from preflight.core.diagnosis.searches import Search, answers, search_for
 from preflight.core.diagnosis.trial import Form, Observed, Purpose, Shot, Trial
 from preflight.core.findings.samples import Sample
@@ -187,7 +187,7 @@ class Examiner:
         probe = self._scope.probes[sample.probe]
         inert = sample.destination in self._inert[sample.probe]
         pair = sample.source, sample.destination
-        if sample.kind.cause is Cause.DATA:
+        if by_connection(sample.kind):
             port = _FIRST_PORT + (self._draw + _STEP * number) % _PORTS
             return Trial(number, *pair, sample.probe, sample.family, (), ask=port)
         known = self._ports(sample.probe, sample.family, pair) if probe.one_way else ()

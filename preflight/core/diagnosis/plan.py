@@ -139,6 +139,14 @@ def brief_shots(
     return _numbered(probe, ordered)
 
 
+def by_connection(kind: Kind) -> bool:
+    """Whether a real connection is asked in place of shots: inside a node dies what none is like.
+
+    On the path no node could say more of it.
+    """
+    return kind.cause is Cause.DATA and kind.place in (Place.SOURCE, Place.DESTINATION)
+
+
 def hops_back(kind: Kind, *, thorough: bool) -> int:
     """The largest TTL with which an answer is to be sent again; 0 where none is lost on its way."""
     lost = kind.verdict is Verdict.BLOCKED and kind.cause is Cause.DROPPED

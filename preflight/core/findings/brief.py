@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from preflight.core.diagnosis.plan import by_connection
 from preflight.core.findings.atoms import Atom, atoms, blamed
 from preflight.core.findings.samples import Sample
 from preflight.core.findings.shapes import Shapes
@@ -70,8 +71,8 @@ def brief_samples(
 def _worth_it(group: Group) -> bool:
     """Whether two packets, or one connection, can tell who ends them."""
     kind = group.kind
-    if kind.cause is Cause.DATA:
-        return kind.place in (Place.SOURCE, Place.DESTINATION)
+    if by_connection(kind):
+        return True
     if kind.verdict is not Verdict.BLOCKED or kind.cause not in (Cause.DROPPED, Cause.REJECTED):
         return False
     if kind.place is Place.PATH:

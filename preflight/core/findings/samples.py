@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from preflight.core.diagnosis.plan import SAMPLES
+from preflight.core.diagnosis.plan import SAMPLES, by_connection
 from preflight.core.findings.atoms import Atom, atoms
 from preflight.core.findings.shapes import Shapes
 from preflight.core.findings.unfound import one_node_each
@@ -57,7 +57,7 @@ def samples(matrix: Matrix, groups: Sequence[Group], usable: set[int]) -> list[t
         (atom.rank, position, atom)
         for position, group in enumerate(groups)
         if group.kind.verdict in (Verdict.BLOCKED, Verdict.LOSSY)
-        and not _of_data_on_the_path(group.kind)
+        and (group.kind.cause is not Cause.DATA or by_connection(group.kind))
         for atom in atoms(shapes, group)
         if not matrix.probes[atom.test.probe].overlay  # nobody can watch there
         if atom.rank == 0 or group.kind.cause not in _CLEAR
@@ -80,11 +80,6 @@ def samples(matrix: Matrix, groups: Sequence[Group], usable: set[int]) -> list[t
                 choose(position, atom)
     chosen += _further(shapes, groups, chosen, usable)
     return chosen
-
-
-def _of_data_on_the_path(kind: Kind) -> bool:
-    """Whether nobody but nodes could say more: no shot is like what is lost."""
-    return kind.cause is Cause.DATA and kind.place not in (Place.SOURCE, Place.DESTINATION)
 
 
 def _further(
