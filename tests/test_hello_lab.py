@@ -247,6 +247,33 @@ def test_a_firewall_that_eats_its_own_nodes_data_too_is_no_program(lab4: Lab) ->
     assert "the request was not acknowledged; asked by its own node: the same" in (cell or "")
 
 
+def test_a_program_whose_answers_its_own_nodes_firewall_eats_is_not_to_blame(lab4: Lab) -> None:
+    """Not even its own node hears it, but rules end what it says; and n3 does."""
+    n1, _, n3, n4 = (node.addresses for node in lab4.nodes)
+    eaten = "tcp sport 4240 meta length > 80 drop"
+    spared = f"ip daddr {n3[0]} accept\nip6 daddr {n3[1]} accept"
+    chain = "table inet t {{\nchain c {{\ntype filter hook {} priority 0;\n{}\n}}\n}}"
+    lab4.nft("n4", chain.format("output", f"{spared}\n{eaten}"))
+    lost = f"tcp dport 4240 {NOT_SYN} drop"
+    lab4.nft("fw", chain.format("forward", f"ip saddr {n1[0]} ip daddr {n4[0]} {lost}"))
+    with serving(lab4, everywhere()):
+        snapshot = check(lab4, ONLY_HEALTH)
+        from_path = Spot("n1", "n4", "health", Family.IPV4)
+        cells = dict.fromkeys(
+            [*spots(lab4, "n1", "n4", (HEALTH,)), *spots(lab4, "n2", "n4", (HEALTH,))],
+            NOT_ANSWERING,
+        )
+        on_the_way = {from_path: blocked(Leg.FORWARD, Place.PATH, Cause.DATA)}
+        assert_matrix(snapshot, cells | on_the_way)
+        found = {f.cause: f for f in snapshot.findings}
+        assert found.keys() == {FindingCause.DATA, FindingCause.RULE}
+        told_of = found[FindingCause.RULE].title
+        assert told_of.startswith("n4 itself drops answers to requests in connections to TCP 4240")
+        assert "length > 80 drop" in told_of
+        mend(lab4, snapshot)
+        assert_matrix(check(lab4, ONLY_HEALTH), on_the_way)
+
+
 HANGS = """
 import socket, sys
 one = socket.socket(socket.AF_INET6)

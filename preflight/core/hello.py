@@ -35,7 +35,8 @@ class Heard(NamedTuple):
 
     agent: bool  # the destination has one
     came: Came  # to the source
-    own: Came | None = None  # to the destination, which asked itself; None: it did not
+    own: Came | None = None  # to the destination, which asked itself, or where that is better and
+    # this request was not acknowledged, to another node; None: it did not ask
     there: bool | None = None  # the destination's device sent that answer; None: not watched
     leg: Leg | None = None  # where the request, or its answer, was lost or ended
     place: Place | None = None  # None: not known

@@ -129,10 +129,11 @@ class _Greeting:
         flows = self._listen(ends, [])
         if self._chorus.interrupted:
             answers = {}
+        well = {_served(key) for key, got in first.items() if got.hello.answer is Came.CILIUM}
         heard: dict[Key, Heard] = {}
         for key in odd:
             if key in answers:
-                heard[key] = self._heard(key, answers, flows)
+                heard[key] = self._heard(key, answers, flows, well=_served(key) in well)
         holders = self._holders({k[3] for k, h in heard.items() if decide(h)[3] in _ACCUSED})
         for key in odd:
             if key not in answers:
@@ -148,8 +149,9 @@ class _Greeting:
             self._decide(key, hello, told, heard[key])
 
     def _heard(
-        self, key: Key, answers: Mapping[Key, _Answer], flows: Mapping[int, _Flows]
+        self, key: Key, answers: Mapping[Key, _Answer], flows: Mapping[int, _Flows], *, well: bool
     ) -> Heard:
+        """`well`: another node was answered as by Cilium."""
         f, p, s, d = key
         hello, port = answers[key]
         itself = answers.get((f, p, d, d))
@@ -163,6 +165,8 @@ class _Greeting:
             _passed(flows.get(d), (back, port, server), known),
         )
         own = itself.hello.answer if itself else None
+        if well and hello.answer is Came.UNTAKEN:
+            own = Came.CILIUM  # the program is well, whatever its node's rules make of its answers
         full = (d, server) in self._full
         return Heard(self._there(key), hello.answer, own, *course, full=full)
 
@@ -215,6 +219,12 @@ class _Greeting:
         if outcome.verdict is Verdict.UNKNOWN and before is not None:
             outcome = outcome._replace(evidence=before.evidence)
         self._matrix.set(index, outcome, self._matrix.rtt_ms(index))
+
+
+def _served(key: Key) -> tuple[int, int, int]:
+    """Family, probe and destination."""
+    f, p, _, d = key
+    return f, p, d
 
 
 def _answered(outcome: Outcome) -> bool:

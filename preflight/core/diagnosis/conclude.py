@@ -30,7 +30,7 @@ from preflight.core.diagnosis.rewrites import (
 )
 from preflight.core.diagnosis.trial import SOURCE, Observed, Purpose, RuleHit
 from preflight.core.groups import Kind
-from preflight.core.model import Family, Leg, Phase, Place, Probe, Protocol, Verdict
+from preflight.core.model import Cause, Family, Leg, Phase, Place, Probe, Protocol, Verdict
 
 # "Discarded": what rejects a packet, and says nothing of its size or its time to live.
 _REJECTS = {
@@ -158,8 +158,16 @@ def _way(observed: Observed, kind: Kind, on_link: bool | None) -> Path | None:
 
 def by_request(observed: Observed, kind: Kind) -> Diagnosis:
     """What a real connection met, in whose place no shots were sent."""
-    hits = tuple(hit for hit in _hits(observed, kind) if not hit.rule.rewrites)
-    return Diagnosis(hits=hits, notes=tuple(_notes(observed, kind, hits)))
+    node = observed.trial.source if kind.place is Place.SOURCE else observed.trial.destination
+    # What does not answer may have been asked in vain, or answer in vain.
+    legs = (kind.leg,) if kind.cause is Cause.DATA else tuple(Leg)
+    hits = tuple(
+        hit
+        for hit in observed.hits
+        if not hit.rule.rewrites and hit.node == node and hit.leg in legs
+    )
+    notes = _notes(observed, kind, hits) if kind.cause is Cause.DATA else ()
+    return Diagnosis(hits=hits, notes=tuple(notes))
 
 
 def _on_the_way(observed: Observed, kind: Kind) -> bool:

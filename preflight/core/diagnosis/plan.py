@@ -140,11 +140,13 @@ def brief_shots(
 
 
 def by_connection(kind: Kind) -> bool:
-    """Whether a real connection is asked in place of shots: inside a node dies what none is like.
+    """Whether a real connection is asked in place of shots: inside a node dies what none is like,
+    or may die, where no program answers.
 
     On the path no node could say more of it.
     """
-    return kind.cause is Cause.DATA and kind.place in (Place.SOURCE, Place.DESTINATION)
+    inside = kind.place in (Place.SOURCE, Place.DESTINATION)
+    return inside and kind.cause in (Cause.DATA, Cause.NOT_ANSWERING)
 
 
 def hops_back(kind: Kind, *, thorough: bool) -> int:

@@ -50,10 +50,10 @@ def blame(group: Group, diagnoses: Sequence[Diagnosis]) -> Cause:
     kind = group.kind
     if kind.verdict is Verdict.UNKNOWN:
         return _BY_CELL.get(kind.cause, Cause.NOT_WATCHED)
-    if kind.verdict is Verdict.CLOSED:
-        return _BY_CELL.get(kind.cause, Cause.NOT_LISTENING)
     for hit in rules(diagnoses):
         return Cause.TRANSLATION if hit.rule.rewrites else Cause.RULE
+    if kind.verdict is Verdict.CLOSED:
+        return _BY_CELL.get(kind.cause, Cause.NOT_LISTENING)
     if any(d.kernel is not None for d in diagnoses):
         return Cause.KERNEL
     if any(lacks(d) for d in diagnoses):

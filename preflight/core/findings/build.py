@@ -175,7 +175,7 @@ def _finding(
         extents=parts_of,
         resets=cause in _BY_FILTERS and resets_alone(shapes, own),
     )
-    of_data = all(g.kind.cause is CellCause.DATA for g in own)
+    of_data = all(g.kind.cause in (CellCause.DATA, CellCause.NOT_ANSWERING) for g in own)
     hellos = list(answers(matrix, own)) if cause in WITH_HELLO or of_data else []
     subject = subject._replace(
         hellos=[hello for hello, _ in hellos],

@@ -56,8 +56,7 @@ def samples(matrix: Matrix, groups: Sequence[Group], usable: set[int]) -> list[t
     ranked = [
         (atom.rank, position, atom)
         for position, group in enumerate(groups)
-        if group.kind.verdict in (Verdict.BLOCKED, Verdict.LOSSY)
-        and (group.kind.cause is not Cause.DATA or by_connection(group.kind))
+        if _may_tell(group.kind)
         for atom in atoms(shapes, group)
         if not matrix.probes[atom.test.probe].overlay  # nobody can watch there
         if atom.rank == 0 or group.kind.cause not in _CLEAR
@@ -80,6 +79,13 @@ def samples(matrix: Matrix, groups: Sequence[Group], usable: set[int]) -> list[t
                 choose(position, atom)
     chosen += _further(shapes, groups, chosen, usable)
     return chosen
+
+
+def _may_tell(kind: Kind) -> bool:
+    """Whether a closer look may say more of it."""
+    if kind.verdict in (Verdict.BLOCKED, Verdict.LOSSY) and kind.cause is not Cause.DATA:
+        return True
+    return by_connection(kind)
 
 
 def _further(
