@@ -731,6 +731,18 @@ PATH = (
         ),
     ),
     Row(
+        "a router that drops what a sender's own rule has left of it",
+        (
+            Fault("fw", fw("forward", f"{A_TO_B} {GENEVE} drop")),
+            Fault("n1", fw("output", f"{GENEVE} udp sport 32768-49151 drop")),
+        ),
+        (
+            Find(Cause.NETWORK, "rack=a → rack=b", 4, ("the network drops UDP 6081,",), asks=1),
+            Find(Cause.RULE, "n1 → n2", 1, ("n1 itself drops some",), "n1", mends=True),
+        ),
+        after=("rack=a → rack=b: the network drops UDP 6081, after $gw_a (hop 1)",),
+    ),
+    Row(
         "an inspection of the tunnel's header",
         (Fault("fw", fw("forward", f"{GENEVE} @ih,16,16 0x6558 drop")),),
         (

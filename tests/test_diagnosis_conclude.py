@@ -1,6 +1,6 @@
 """What of a trial a cell may be told by."""
 
-from trials import LOSSY, observed, planned
+from trials import BLOCKED, LOSSY, observed, planned
 
 from preflight.core.diagnosis.conclude import conclude
 from preflight.core.diagnosis.trial import Rule, RuleHit
@@ -24,3 +24,17 @@ def test_what_a_node_dropped_after_the_path_is_not_what_the_path_lost() -> None:
     assert conclude(seen, GENEVE, inside, Phase.BEFORE, on_link=False).hits == tuple(seen.hits)
     seen.hits = [RuleHit(1, "forward", late | {1}, RULE)]  # one of them never came: in a bridge
     assert conclude(seen, GENEVE, LOSSY, Phase.BEFORE, on_link=False).hits
+
+
+def test_what_a_node_dropped_before_the_path_is_not_what_the_path_lost() -> None:
+    """A rule of the source takes some source ports, and a router all that is left."""
+    shots = planned(GENEVE, BLOCKED)
+    seen = observed(shots, lambda i, shot: False)
+    seen.seen["left"] = sum(1 << i for i in range(len(shots)) if i % 3)
+    early = frozenset(i for i in range(len(shots)) if i % 3 == 0)
+    seen.hits = [RuleHit(0, "forward", early, RULE)]
+    assert conclude(seen, GENEVE, BLOCKED, Phase.BEFORE, on_link=False).hits == ()
+    inside = BLOCKED._replace(place=Place.SOURCE)
+    assert conclude(seen, GENEVE, inside, Phase.BEFORE, on_link=False).hits == tuple(seen.hits)
+    seen.seen["left"] = None  # nobody saw what left
+    assert conclude(seen, GENEVE, BLOCKED, Phase.BEFORE, on_link=False).hits == tuple(seen.hits)

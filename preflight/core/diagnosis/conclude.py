@@ -193,17 +193,20 @@ def _hits(observed: Observed, kind: Kind) -> Iterator[RuleHit]:
         leg = Leg.FORWARD if hit.rule.rewrites else kind.leg
         if hit.leg != leg or (node is not None and hit.node != node):
             continue
-        if kind.place is Place.PATH and hit.shots and _came_through(observed, kind, hit):
+        if kind.place is Place.PATH and hit.shots and _off_the_path(observed, kind, hit):
             continue  # another loss, which the cell does not speak of
         mask = flows if hit.rule.rewrites else lost
         if not hit.shots or any(mask >> shot & 1 for shot in hit.shots):
             yield hit
 
 
-def _came_through(observed: Observed, kind: Kind, hit: RuleHit) -> bool:
-    """Whether all that it ended had been on the path, and come to its end."""
-    there = observed.seen.get("arrived" if kind.leg is Leg.FORWARD else "returned") or 0
-    return all(there >> shot & 1 for shot in hit.shots)
+def _off_the_path(observed: Observed, kind: Kind, hit: RuleHit) -> bool:
+    """Whether nothing of what it ended was on the path: it had come through, or never left."""
+    forward = kind.leg is Leg.FORWARD
+    left = observed.seen.get("left" if forward else "answered")
+    there = observed.seen.get("arrived" if forward else "returned") or 0
+    lost = ~there if left is None else left & ~there
+    return not any(lost >> shot & 1 for shot in hit.shots)
 
 
 def _to_the_port(observed: Observed) -> int:
