@@ -743,6 +743,35 @@ PATH = (
         after=("rack=a → rack=b: the network drops UDP 6081, after $gw_a (hop 1)",),
     ),
     Row(
+        "a way back without a route, from a node whose policy drops more than that",
+        (
+            Fault(
+                "fw",
+                "ip rule add from $n4 to $n1 pref 100 blackhole",
+                "ip rule del from $n4 to $n1 pref 100 blackhole",
+            ),
+            Fault(
+                "n4",
+                fw(
+                    "output",
+                    STATEFUL,
+                    "tcp sport 22 accept",
+                    "icmp type echo-request accept",
+                    "tcp dport 4240 accept",
+                    policy="drop",
+                ),
+            ),
+        ),
+        (
+            Find(Cause.RULE, "n4 → all", 3, ("n4 itself drops UDP 6081",), "n4", mends=True),
+            Find(Cause.NETWORK, "n1 ↔ n4", 4, ("the network drops",), severity=LESS, asks=4),
+        ),
+        after=(
+            "n4 → n1 (UDP 6081); n4 ↔ n1 (TCP 4240 and ICMP echo): the network drops UDP 6081, "
+            "TCP 4240 and ICMP echo",
+        ),
+    ),
+    Row(
         "an inspection of the tunnel's header",
         (Fault("fw", fw("forward", f"{GENEVE} @ih,16,16 0x6558 drop")),),
         (

@@ -4,7 +4,7 @@ from trials import BLOCKED, LOSSY, observed, planned
 
 from preflight.core.diagnosis.conclude import conclude
 from preflight.core.diagnosis.trial import Rule, RuleHit
-from preflight.core.model import GENEVE, Phase, Place
+from preflight.core.model import GENEVE, HEALTH, Leg, Phase, Place
 
 RULE = Rule("nft", "inet", "x", "input", 2, 1, False, "udp dport 6081 drop", "", False, "input",
             (), True)  # fmt: skip
@@ -38,3 +38,18 @@ def test_what_a_node_dropped_before_the_path_is_not_what_the_path_lost() -> None
     assert conclude(seen, GENEVE, inside, Phase.BEFORE, on_link=False).hits == tuple(seen.hits)
     seen.seen["left"] = None  # nobody saw what left
     assert conclude(seen, GENEVE, BLOCKED, Phase.BEFORE, on_link=False).hits == tuple(seen.hits)
+
+
+def test_no_rule_ends_what_was_seen_to_leave() -> None:
+    """Of answers that the path drops one was dropped by the node, too: it sent two."""
+    lost = BLOCKED._replace(leg=Leg.REPLY)
+    shots = planned(HEALTH, lost)
+    seen = observed(shots, lambda i, shot: True)
+    every = seen.seen["arrived"]
+    seen.seen.update(answered=every, returned=0, received=0)
+    seen.hits = [RuleHit(1, "reply", frozenset({0}), RULE)]
+    assert conclude(seen, HEALTH, lost, Phase.BEFORE, on_link=False).hits == ()
+    inside = lost._replace(place=Place.DESTINATION)
+    assert conclude(seen, HEALTH, inside, Phase.BEFORE, on_link=False).hits == tuple(seen.hits)
+    seen.hits = [RuleHit(0, "reply", frozenset({0}), RULE)]  # where they go: in its bridge
+    assert conclude(seen, HEALTH, lost, Phase.BEFORE, on_link=False).hits == tuple(seen.hits)

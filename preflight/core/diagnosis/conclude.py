@@ -193,7 +193,7 @@ def _hits(observed: Observed, kind: Kind) -> Iterator[RuleHit]:
         leg = Leg.FORWARD if hit.rule.rewrites else kind.leg
         if hit.leg != leg or (node is not None and hit.node != node):
             continue
-        if kind.place is Place.PATH and hit.shots and _off_the_path(observed, kind, hit):
+        if kind.place is Place.PATH and _off_the_path(observed, kind, hit):
             continue  # another loss, which the cell does not speak of
         mask = flows if hit.rule.rewrites else lost
         if not hit.shots or any(mask >> shot & 1 for shot in hit.shots):
@@ -205,8 +205,11 @@ def _off_the_path(observed: Observed, kind: Kind, hit: RuleHit) -> bool:
     forward = kind.leg is Leg.FORWARD
     left = observed.seen.get("left" if forward else "answered")
     there = observed.seen.get("arrived" if forward else "returned") or 0
+    sender = observed.trial.source if forward else observed.trial.destination
+    if left is not None and hit.node == sender and not hit.rule.rewrites:
+        return True  # no rule ends what has left the node
     lost = ~there if left is None else left & ~there
-    return not any(lost >> shot & 1 for shot in hit.shots)
+    return bool(hit.shots) and not any(lost >> shot & 1 for shot in hit.shots)
 
 
 def _to_the_port(observed: Observed) -> int:
