@@ -81,39 +81,69 @@ def translated(
         if (node, address) not in told:
             does = _doer(looks.get((node, address)), address)
             alike.setdefault((does, address), []).append(node)
-    for (does, address), nodes in alike.items():
-        first = nodes[0]
-        who = naming.name(sum(1 << n for n in nodes))
-        seen_by = set().union(*(sources[n, address] for n in nodes))
-        by = naming.name(sum(1 << d for d in seen_by))
-        own = listed(_own(matrix.nodes[n], address) for n in nodes[:_SHOWN])
-        sends = [
-            look.leaves_as for n in nodes if (look := looks.get((n, address))) and look.leaves_as
-        ]
-        words = _words(does, who, address, own)
+    for one in _by_translator(alike):
+        first = one.nodes[0], next(a for a in one.addresses if (one.nodes[0], a) in sources)
+        who = naming.name(sum(1 << n for n in one.nodes))
+        seen = [(n, a) for n in one.nodes for a in one.addresses if (n, a) in sources]
+        by = naming.name(sum(1 << d for d in set().union(*(sources[spot] for spot in seen))))
+        own = listed(_own(matrix.nodes[n], first[1]) for n in one.nodes[:_SHOWN])
+        sends = [look.leaves_as for s in seen if (look := looks.get(s)) and look.leaves_as]
+        words = _words(one.does, who, _alternatives(one.addresses), own)
         tests = [
-            FamilyProbe(p, family_of(address))
+            FamilyProbe(p, family_of(first[1]))
             for p, probe in enumerate(matrix.probes)
             if probe.one_way and not probe.overlay
         ]
         mended = except_nodes(matrix.nodes, matrix.probes, tests, sends)
         rules = [
-            f"{rule_in_words(one.hit.rule)} on {matrix.nodes[one.node].name} rewrites it"
-            for one in sends
-            if one.hit is not None
+            f"{rule_in_words(sent.hit.rule)} on {matrix.nodes[sent.node].name} rewrites it"
+            for sent in sends
+            if sent.hit is not None
         ]
         yield hazard(
             Cause.TRANSLATION,
             Severity.RECOMMENDED,
             words.title,
-            nodes=nodes if does is not None else (),
+            nodes=one.nodes if one.does is not None else (),
             where=f"{who} → {by}",
             evidence=[*words.evidence, *rules, f"seen so by {by}"],
             changes=mended.changes,
             advice=" ".join((*words.advice, *mended.advice)),
-            diagnosis=looks.get((first, address)),
-            sample=(first, min(sources[first, address])),
+            diagnosis=looks.get(first),
+            sample=(first[0], min(sources[first])),
         )
+
+
+class _Translated(NamedTuple):
+    """Nodes whose packets bear some of these addresses, all of one family."""
+
+    does: Place | None
+    addresses: tuple[str, ...]
+    nodes: tuple[int, ...]
+
+
+def _by_translator(alike: Mapping[tuple[Place | None, str], list[int]]) -> list[_Translated]:
+    """What the path does to packets of one node is one translator's: a router masquerades by the
+    address of the device that a packet leaves by.
+    """
+    found: list[_Translated] = []
+    for (does, address), nodes in alike.items():
+        one = _Translated(does, (address,), tuple(nodes))
+        for other in list(found) if does is Place.PATH else ():
+            same = family_of(other.addresses[0]) is family_of(address)
+            if other.does is does and same and {*other.nodes} & {*nodes}:
+                found.remove(other)
+                both = tuple(sorted({*other.nodes, *one.nodes}))
+                one = _Translated(does, (*other.addresses, *one.addresses), both)
+        found.append(one)
+    return found
+
+
+def _alternatives(addresses: Sequence[str]) -> str:
+    """`10.0.1.1, 10.0.2.1 or 2 more`"""
+    more = [f"{len(addresses) - _SHOWN} more"] if len(addresses) > _SHOWN else []
+    *most, last = (*addresses[:_SHOWN], *more)
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 class _Words(NamedTuple):
