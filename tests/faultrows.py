@@ -767,8 +767,10 @@ PATH = (
             Find(Cause.NETWORK, "n1 ↔ n4", 4, ("the network drops",), severity=LESS, asks=4),
         ),
         after=(
-            "n4 → n1 (UDP 6081); n4 ↔ n1 (TCP 4240 and ICMP echo): the network drops UDP 6081, "
-            "TCP 4240 and ICMP echo",
+            (
+                "n4 → n1 (UDP 6081); n4 ↔ n1 (TCP 4240 and ICMP echo): the network drops UDP 6081, "
+                "TCP 4240 and ICMP echo"
+            ),
         ),
     ),
     Row(

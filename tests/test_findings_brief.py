@@ -197,6 +197,14 @@ def test_a_look_that_is_not_borne_out_makes_its_cell_not_known() -> None:
     assert {("(hop 2)" in f.title, f.where) for f in found} >= {(False, "n1 → n4")}
 
 
+def test_cells_that_no_look_speaks_for_are_told_as_one() -> None:
+    matrix = sample(6, 2, [Fault(DROPPED_ON_PATH, "rack=a", "rack=b", "geneve")]).matrix
+    voids = [Looked(s, d, Diagnosis(), GENEVE4, brief=True) for s, d in ((0, 4), (1, 3), (2, 5))]
+    found = made(matrix, [between(s, d, path=ends(2)) for s, d in ((0, 3), (1, 4))] + voids)
+    assert len(found) == 2
+    assert sum(finding.cells for finding in found) == 9
+
+
 def test_routers_of_either_direction_are_told() -> None:
     faults = [Fault(DROPPED_ON_PATH, a, b, "geneve") for a, b in (("n1", "n3"), ("n3", "n1"))]
     matrix = sample(4, 2, faults).matrix

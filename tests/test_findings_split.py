@@ -400,3 +400,18 @@ def test_a_cell_with_another_fault_does_not_break_a_shape_but_an_open_one_does()
     opened = Fault(ANSWERED, "n8", "n2", "echo")
     found = findings(m := sample(8, 4, [*between_racks, opened]).matrix, groups(m))
     assert "between nodes of unlike rack" not in {f.where for f in found}
+
+
+@pytest.mark.parametrize("outcome", [DROPPED_ON_PATH, LOSSY])
+def test_both_families_are_one_where_another_fault_hides_a_cell_of_one(outcome: Outcome) -> None:
+    def found(hidden: Outcome) -> list[int]:
+        faults = [
+            Fault(outcome, "n3,n4,n5,n6", "n1,n2", "geneve"),
+            Fault(hidden, "n4", "n2", "geneve", Family.IPV4),
+        ]
+        matrix = sample(6, 3, faults, families=tuple(Family)).matrix
+        return sorted(finding.cells for finding in findings(matrix, groups(matrix)))
+
+    assert found(DROPPED_AT_DESTINATION) == [1, 15]
+    if outcome is DROPPED_ON_PATH:  # of random loss a cell may be spared
+        assert 15 not in found(ANSWERED)

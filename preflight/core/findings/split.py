@@ -27,6 +27,7 @@ from preflight.core.model import Cause, Leg, Outcome, Place, Probe, Protocol
 from preflight.core.naming import members
 
 _MOST_COMPARED = 4096  # cells of a group, with what a rule says of addresses
+_UNTOLD = -1  # cells on the path that no look speaks for: nothing tells them from each other
 _ECHO_ALONE = (Reason.ECHO_IGNORED, Reason.ECHO_LIMITED)
 
 
@@ -39,10 +40,14 @@ def split(matrix: Matrix, shapes: Shapes, group: Group, looks: Sequence[Looked])
     out: list[Part] = []
     for cause in dict.fromkeys(causes.values()):
         own = [atom for atom in causes if causes[atom] == cause]
-        out += [
+        parts = [
             Part(part, at(shapes, part, looks, group.tests[0]), cause)
             for part in regrouped(matrix, shapes, group, own)
         ]
+        told = any(not look.brief or look.diagnosis.path for p in parts for look in p.looks)
+        if cause is None and group.kind.place is Place.PATH and not told:
+            parts = [part._replace(cause=_UNTOLD) for part in parts]
+        out += parts
     return out
 
 
