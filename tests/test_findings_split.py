@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 from samples import (
+    ANSWER_DROPPED_ON_PATH,
     ANSWERED,
     DROPPED_AT_DESTINATION,
     DROPPED_ON_PATH,
@@ -413,5 +414,28 @@ def test_both_families_are_one_where_another_fault_hides_a_cell_of_one(outcome: 
         return sorted(finding.cells for finding in findings(matrix, groups(matrix)))
 
     assert found(DROPPED_AT_DESTINATION) == [1, 15]
+    small = [Fault(outcome, "rack=a", "rack=b", "geneve")]
+    small += [Fault(DROPPED_AT_DESTINATION, "n1", "n4", "geneve", Family.IPV4)]
+    matrix = sample(4, 2, small, families=tuple(Family)).matrix
+    assert sorted(f.cells for f in findings(matrix, groups(matrix))) == [1, 7]
     if outcome is DROPPED_ON_PATH:  # of random loss a cell may be spared
         assert 15 not in found(ANSWERED)
+
+
+def test_answers_go_with_what_is_partly_rejected_and_partly_dropped_on_their_way() -> None:
+    """A router has few errors: it rejects the SYNs alone aloud, and no answer."""
+    refused = blocked(Place.PATH, cause=CellCause.REJECTED, rejected_by="10.9.1.1")
+    faults = [
+        Fault(DROPPED_ON_PATH, "n3", "n1"),
+        Fault(refused, "n3", "n1", "health"),
+        Fault(ANSWER_DROPPED_ON_PATH, "n1", "n3", "health,echo"),
+    ]
+
+    def found(*more: Fault) -> list[int]:
+        matrix = sample(4, 2, [*faults, *more]).matrix
+        return [finding.cells for finding in findings(matrix, groups(matrix))]
+
+    assert found() == [5]
+    assert found(Fault(DROPPED_AT_DESTINATION, "n2", "n1", "echo")) == [5, 1]
+    # Answers to echo are lost, and echo the same way is not.
+    assert sorted(found(Fault(ANSWERED, "n3", "n1", "echo"))) == [2, 2]

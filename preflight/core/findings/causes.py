@@ -9,14 +9,14 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, combinations, permutations
+from itertools import combinations, permutations
 from typing import NamedTuple
 
 from preflight.core.detail import ran_out
 from preflight.core.diagnosis.conclusions import Diagnosis, FlowPattern
 from preflight.core.diagnosis.kernel_rules import Reason
 from preflight.core.diagnosis.trial import Rule
-from preflight.core.findings import nobody
+from preflight.core.findings import nobody, torn
 from preflight.core.findings.atoms import Looked, blamed
 from preflight.core.findings.blame import thinned
 from preflight.core.findings.contradictions import (
@@ -26,10 +26,10 @@ from preflight.core.findings.contradictions import (
     expires_unlike,
 )
 from preflight.core.findings.refusals import by_sender, one_firewall, rejecting
-from preflight.core.findings.shapes import Shapes, union
+from preflight.core.findings.shapes import Shapes
 from preflight.core.findings.unfound import lacks
 from preflight.core.groups import BY_THE_DESTINATION, Group
-from preflight.core.model import Cause, Family, Leg, Place, Verdict
+from preflight.core.model import Cause, Leg, Place, Verdict
 
 _BAD = (Verdict.BLOCKED, Verdict.LOSSY)
 _ALIKE = 0.1  # of two shares of lost packets
@@ -82,6 +82,11 @@ def causes(
         near = {root(j) for j in rejecting(shapes, groups, group)}
         if len(near) == 1 and not looks.get(i):
             parent[root(i)] = near.pop()
+    for i in range(len(groups)):
+        there = {root(j) for j in torn.forwards(shapes, groups, looks, i)}
+        if len(there) == 1:
+            a, b = sorted((root(i), there.pop()))
+            parent[b] = a
     together: dict[int, list[int]] = {}
     for i in range(len(groups)):
         together.setdefault(root(i), []).append(i)
@@ -125,7 +130,7 @@ def _by_shape(
             yield i, j
     yield from _partitions(shapes, groups, looks, diagnoses)
     yield from _masked(shapes, groups, looks, diagnoses)
-    yield from _one_family_in_pieces(shapes, groups, looks, diagnoses)
+    yield from torn.families(shapes, groups, looks)
 
 
 def _redirected(
@@ -392,32 +397,3 @@ def _masked(
             whole = shapes.full_block([a, b])
             if not same_tests or whole or shapes.back_of(a, b) or shapes.back_of(b, a):
                 yield i, j
-
-
-def _one_family_in_pieces(
-    shapes: Shapes,
-    groups: Sequence[Group],
-    looks: Mapping[int, Sequence[Looked]],
-    diagnoses: Mapping[int, Sequence[Diagnosis]],
-) -> Iterator[tuple[int, int]]:
-    """The same cells over IPv4 and IPv6, where those of one family are less a few that are bad for
-    another reason.
-    """
-    alike: dict[Identity, dict[Family, list[int]]] = {}
-    for i, group in enumerate(groups[:_COMPARED]):
-        families = {test.family for test in group.tests}
-        on_the_path = group.kind.verdict in _BAD and group.kind.place is Place.PATH
-        if len(families) == 1 and on_the_path and not _unfound(diagnoses.get(i, ())):
-            probes = frozenset(test.probe for test in group.tests)
-            own = alike.setdefault((*group.kind[:4], _ran_out(group), probes), {})
-            own.setdefault(families.pop(), []).append(i)
-    for own in alike.values():
-        if len(own) < 2 or _at_odds(shapes, groups, looks, (every := sorted(chain(*own.values())))):
-            continue
-        rows = {family: union(shapes.rows(groups[i]) for i in own[family]) for family in own}
-        few, many = sorted(
-            rows, key=lambda family: sum(r.bit_count() for r in rows[family].values())
-        )
-        tests = groups[own[few][0]].tests
-        if all(shapes.nearly(rows[few], rows[many], test) for test in tests):
-            yield from ((every[0], i) for i in every[1:])

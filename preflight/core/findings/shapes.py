@@ -174,13 +174,13 @@ class Shapes:
                 return f"{ends[0]} → {ends[1]}, between nodes of unlike {word}"
         return None
 
-    def nearly(self, rows: Rows, whole: Rows, test: FamilyProbe) -> bool:
-        """Whether these are all cells of the whole, but for a few that are bad as well."""
+    def nearly(self, rows: Rows, whole: Rows, test: FamilyProbe, masked: int = _MASKED) -> bool:
+        """Whether these are all cells of the whole, but for one of so many, bad as well."""
         if not _within(rows, whole):
             return False
         rest = {s: row & ~rows.get(s, 0) for s, row in whole.items()}
         left = sum(row.bit_count() for row in rest.values())
-        if left * _MASKED > sum(row.bit_count() for row in whole.values()):
+        if left * masked > sum(row.bit_count() for row in whole.values()):
             return False
         bad = self._bad(test) if left else []
         return not any(row & ~bad[s] for s, row in rest.items() if row)

@@ -1,0 +1,79 @@
+"""What one cause on the path does, in pieces where cells with another fault are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, combinations
+
+from preflight.core.detail import ran_out
+from preflight.core.findings.atoms import Looked
+from preflight.core.findings.contradictions import contradict
+from preflight.core.findings.shapes import Shapes, union
+from preflight.core.findings.unfound import lacks
+from preflight.core.groups import Group
+from preflight.core.model import Family, Leg, Place, Verdict
+
+_BAD = (Verdict.BLOCKED, Verdict.LOSSY)
+_HALF = 2  # one cell of two may be hidden: the other family has it
+_COMPARED = 64  # of more groups, or looks, nobody reads the last
+
+
+def families(
+    shapes: Shapes, groups: Sequence[Group], looks: Mapping[int, Sequence[Looked]]
+) -> Iterator[tuple[int, int]]:
+    """The same cells over IPv4 and IPv6, those of one family less a few that are bad for another
+    reason: pairs of positions.
+    """
+    alike: dict[object, dict[Family, list[int]]] = {}
+    for i, group in enumerate(groups[:_COMPARED]):
+        own = {test.family for test in group.tests}
+        if len(own) == 1 and _on_the_path(group, looks.get(i, ())):
+            probes = frozenset(test.probe for test in group.tests)
+            key = (*group.kind[:4], ran_out(group.sample.outcome), probes)
+            alike.setdefault(key, {}).setdefault(own.pop(), []).append(i)
+    for of in alike.values():
+        every = sorted(chain(*of.values()))
+        if len(of) < 2 or _at_odds(shapes, [look for i in every for look in looks.get(i, ())]):
+            continue
+        rows = {family: union(shapes.rows(groups[i]) for i in of[family]) for family in of}
+        few, many = sorted(rows, key=lambda f: sum(row.bit_count() for row in rows[f].values()))
+        tests = groups[of[few][0]].tests
+        if all(shapes.nearly(rows[few], rows[many], test, _HALF) for test in tests):
+            yield from ((every[0], i) for i in every[1:])
+
+
+def forwards(
+    shapes: Shapes,
+    groups: Sequence[Group],
+    looks: Mapping[int, Sequence[Looked]],
+    reply: int,
+) -> list[int]:
+    """The groups that together are lost on the way that the answers of one take, each test of it
+    by one of them; none where one is missing.
+    """
+    group = groups[reply]
+    if group.kind.leg is not Leg.REPLY or not _on_the_path(group, looks.get(reply, ())):
+        return []
+    found = [
+        i
+        for i, other in enumerate(groups[:_COMPARED])
+        if other.kind.leg is Leg.FORWARD
+        and other.kind.verdict is group.kind.verdict
+        and _on_the_path(other, looks.get(i, ()))
+        and {*other.tests} & {*group.tests}
+        and not ran_out(other.sample.outcome)
+        and shapes.back_within(group, other)
+    ]
+    there = {test for i in found for test in groups[i].tests}
+    return found if {*group.tests} <= there else []
+
+
+def _on_the_path(group: Group, looks: Sequence[Looked]) -> bool:
+    """It is not for want of ARP or neighbour discovery, which one family alone dies of."""
+    bad = group.kind.verdict in _BAD and group.kind.place is Place.PATH
+    return bad and not any(lacks(look.diagnosis) for look in looks)
+
+
+def _at_odds(shapes: Shapes, looks: Sequence[Looked]) -> bool:
+    """Whether they tell of unlike causes."""
+    return any(contradict(shapes, a, b) for a, b in combinations(looks[:_COMPARED], 2))
