@@ -9,6 +9,7 @@ from samples import (
     ANSWER_DROPPED_ON_PATH,
     ANSWERED,
     DROPPED_AT_DESTINATION,
+    DROPPED_AT_SOURCE,
     DROPPED_ON_PATH,
     LOSSY,
     NOT_LISTENING,
@@ -437,5 +438,7 @@ def test_answers_go_with_what_is_partly_rejected_and_partly_dropped_on_their_way
 
     assert found() == [5]
     assert found(Fault(DROPPED_AT_DESTINATION, "n2", "n1", "echo")) == [5, 1]
+    # The sender's own rule hides that its SYNs would be lost there.
+    assert found(Fault(DROPPED_AT_SOURCE, "n3", "n1", "geneve,health")) == [2, 3]
     # Answers to echo are lost, and echo the same way is not.
     assert sorted(found(Fault(ANSWERED, "n3", "n1", "echo"))) == [2, 2]

@@ -8,13 +8,14 @@ from itertools import chain, combinations
 from preflight.core.detail import ran_out
 from preflight.core.findings.atoms import Looked
 from preflight.core.findings.contradictions import contradict
-from preflight.core.findings.shapes import Shapes, union
+from preflight.core.findings.shapes import Rows, Shapes, pairs, union
 from preflight.core.findings.unfound import lacks
 from preflight.core.groups import Group
 from preflight.core.model import Family, Leg, Place, Verdict
 
 _BAD = (Verdict.BLOCKED, Verdict.LOSSY)
 _HALF = 2  # one cell of two may be hidden: the other family has it
+_ALL = 0  # every cell may be
 _COMPARED = 64  # of more groups, or looks, nobody reads the last
 
 
@@ -49,7 +50,7 @@ def forwards(
     reply: int,
 ) -> list[int]:
     """The groups that together are lost on the way that the answers of one take, each test of it
-    by one of them; none where one is missing.
+    by one of them; none where one is missing that no other fault hides.
     """
     group = groups[reply]
     if group.kind.leg is not Leg.REPLY or not _on_the_path(group, looks.get(reply, ())):
@@ -65,7 +66,11 @@ def forwards(
         and shapes.back_within(group, other)
     ]
     there = {test for i in found for test in groups[i].tests}
-    return found if {*group.tests} <= there else []
+    way: Rows = {}
+    for source, destination in pairs(shapes.rows(group)):
+        way[destination] = way.get(destination, 0) | 1 << source
+    hidden = all(shapes.nearly({}, way, test, _ALL) for test in {*group.tests} - there)
+    return found if hidden else []
 
 
 def _on_the_path(group: Group, looks: Sequence[Looked]) -> bool:
