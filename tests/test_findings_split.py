@@ -423,6 +423,17 @@ def test_both_families_are_one_where_another_fault_hides_a_cell_of_one(outcome: 
         assert 15 not in found(ANSWERED)
 
 
+def test_two_faults_that_both_lose_a_cell_of_one_family_to_others_stay_two() -> None:
+    faults = [
+        Fault(DROPPED_ON_PATH, "n1", "n2,n3", "geneve"),
+        Fault(DROPPED_ON_PATH, "n6", "n3,n4,n5", "geneve"),
+        Fault(DROPPED_AT_DESTINATION, "n1", "n3", "geneve", Family.IPV4),
+        Fault(DROPPED_AT_SOURCE, "n6", "n4", "geneve", Family.IPV4),
+    ]
+    matrix = sample(6, 3, faults, families=tuple(Family)).matrix
+    assert sorted(f.cells for f in findings(matrix, groups(matrix))) == [1, 1, 3, 5]
+
+
 def test_answers_go_with_what_is_partly_rejected_and_partly_dropped_on_their_way() -> None:
     """A router has few errors: it rejects the SYNs alone aloud, and no answer."""
     refused = blocked(Place.PATH, cause=CellCause.REJECTED, rejected_by="10.9.1.1")

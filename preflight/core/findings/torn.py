@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, combinations
+from itertools import combinations
 
 from preflight.core.detail import ran_out
 from preflight.core.findings.atoms import Looked
@@ -22,25 +22,28 @@ _COMPARED = 64  # of more groups, or looks, nobody reads the last
 def families(
     shapes: Shapes, groups: Sequence[Group], looks: Mapping[int, Sequence[Looked]]
 ) -> Iterator[tuple[int, int]]:
-    """The same cells over IPv4 and IPv6, those of one family less a few that are bad for another
-    reason: pairs of positions.
+    """A group over one family and its like over the other, less a few cells that are bad for
+    another reason: pairs of positions.
     """
-    alike: dict[object, dict[Family, list[int]]] = {}
+    alike: dict[object, list[int]] = {}
     for i, group in enumerate(groups[:_COMPARED]):
-        own = {test.family for test in group.tests}
-        if len(own) == 1 and _on_the_path(group, looks.get(i, ())):
+        if len({test.family for test in group.tests}) == 1 and _on_the_path(
+            group, looks.get(i, ())
+        ):
             probes = frozenset(test.probe for test in group.tests)
             key = (*group.kind[:4], ran_out(group.sample.outcome), probes)
-            alike.setdefault(key, {}).setdefault(own.pop(), []).append(i)
-    for of in alike.values():
-        every = sorted(chain(*of.values()))
-        if len(of) < 2 or _at_odds(shapes, [look for i in every for look in looks.get(i, ())]):
-            continue
-        rows = {family: union(shapes.rows(groups[i]) for i in of[family]) for family in of}
-        few, many = sorted(rows, key=lambda f: sum(row.bit_count() for row in rows[f].values()))
-        tests = groups[of[few][0]].tests
-        if all(shapes.nearly(rows[few], rows[many], test, _HALF) for test in tests):
-            yield from ((every[0], i) for i in every[1:])
+            alike.setdefault(key, []).append(i)
+    for like in alike.values():
+        for i in like:
+            pieces = [j for j in like if _family(groups[j]) is not _family(groups[i])]
+            pieces = [j for j in pieces if shapes.within(groups[j], groups[i])]
+            own = [look for j in (i, *pieces) for look in looks.get(j, ())]
+            if not pieces or _at_odds(shapes, own):
+                continue
+            rows, whole = union(shapes.rows(groups[j]) for j in pieces), shapes.rows(groups[i])
+            tests = groups[pieces[0]].tests
+            if all(shapes.nearly(rows, whole, test, _HALF) for test in tests):
+                yield from ((i, j) for j in pieces)
 
 
 def forwards(
@@ -71,6 +74,10 @@ def forwards(
         way[destination] = way.get(destination, 0) | 1 << source
     hidden = all(shapes.nearly({}, way, test, _ALL) for test in {*group.tests} - there)
     return found if hidden else []
+
+
+def _family(group: Group) -> Family:
+    return group.tests[0].family
 
 
 def _on_the_path(group: Group, looks: Sequence[Looked]) -> bool:
