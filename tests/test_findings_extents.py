@@ -16,6 +16,7 @@ from samples import (
     LOSSY,
     NOT_LISTENING,
     Fault,
+    blocked,
     sample,
 )
 from test_groups import side
@@ -30,7 +31,7 @@ from preflight.core.findings.model import Finding
 from preflight.core.findings.shapes import Shapes
 from preflight.core.groups import FamilyProbe, groups
 from preflight.core.matrix import Matrix
-from preflight.core.model import Family, Outcome, Verdict
+from preflight.core.model import Cause, Family, Leg, Outcome, Place, Verdict
 from preflight.core.naming import members
 from preflight.core.terms import traffic
 
@@ -68,6 +69,22 @@ def test_a_policy_that_spares_unlike_sources_of_two_probes() -> None:
         "inet f i"
     )
     assert one.where == "n1 → n5 (UDP 6081); n2, n6 → n5 (TCP 4240)"
+
+
+def test_cells_of_unlike_kinds_that_are_one_block() -> None:
+    """Answers that are refused bear another rejecter for each peer."""
+    refused = blocked(Place.SOURCE, Leg.REPLY)._replace(cause=Cause.REJECTED)
+    matrix = sample(6, 3, [
+        Fault(DROPPED_AT_DESTINATION, "n1,n5", "n4", "geneve"),
+        Fault(DROPPED_AT_DESTINATION, "n1,n5", "n4", "health"),
+        Fault(refused._replace(rejected_by="10.0.0.1"), "n4", "n1", "health"),
+        Fault(refused._replace(rejected_by="10.0.0.9"), "n4", "n5", "health"),
+    ]).matrix  # fmt: skip
+    (one,) = by_policy(matrix, 3)
+    assert one.where == "n1, n5 → n4 (UDP 6081); n4 ↔ n1, n5 (TCP 4240)"
+    assert one.title.startswith(
+        "n4 itself drops UDP 6081 from n1, n5, and TCP 4240 to and from n1, n5: nftables policy"
+    )
 
 
 def test_a_policy_that_lets_out_one_probe_to_few_and_another_to_one() -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 
-from preflight.core.groups import FamilyProbe, Group
+from preflight.core.groups import FamilyProbe, Group, blocks, layer
+from preflight.core.groups import where as block_in_words
 from preflight.core.matrix import Matrix
 from preflight.core.model import Family, Leg, Outcome, Protocol, Verdict
 from preflight.core.naming import Naming, members
@@ -170,8 +171,9 @@ class Shapes:
             part = {s: row & there for s, row in between.items() if here >> s & 1}
             several = len(sets) >= _BETWEEN and here & here - 1 and there & there - 1
             if several and (here, there) != (every, every) and self.nearly(rows, part, test):
-                ends = self._naming.name(here), self._naming.name(there)
-                return f"{ends[0]} → {ends[1]}, between nodes of unlike {word}"
+                ends = f"{self._naming.name(here)} → {self._naming.name(there)}"
+                apart = not any(here & nodes and there & nodes for nodes in sets)
+                return ends if apart else f"{ends}, between nodes of unlike {word}"
         return None
 
     def nearly(self, rows: Rows, whole: Rows, test: FamilyProbe, masked: int = _MASKED) -> bool:
@@ -245,6 +247,9 @@ class Shapes:
             words = self._block(groups) or self.partition(groups)
             if words:
                 return words
+        anew = self._anew(groups)
+        if len(anew) < len(names):
+            names = anew
         more = len(names) - _LISTED
         return "; ".join(names[:_LISTED]) + (f"; and {more} blocks more" if more > 0 else "")
 
@@ -261,6 +266,13 @@ class Shapes:
         if not near & far and rows == _clean(back):
             return f"{self._naming.name(near)} ↔ {self._naming.name(far)}"
         return None
+
+    def _anew(self, groups: Sequence[Group]) -> list[str]:
+        """Words for each block of all their pairs, whichever kinds these are of."""
+        test = groups[0].tests[0]
+        rows = union(self.rows(group) for group in groups)
+        found = blocks(self._naming, [layer(test, self.planned(test), {None: rows})])
+        return _there_and_back([block_in_words(self._naming, block) for block in found])
 
     def way(self, sources: int, destinations: int) -> str:
         """Words for all pairs from some nodes to some."""

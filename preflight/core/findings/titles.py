@@ -197,15 +197,17 @@ def _inspection(subject: Subject) -> str:
 
 def _translation(subject: Subject) -> str:
     own = next((d.readdressed for d in subject.diagnoses if d.readdressed), "")
+    several = " and " in subject.what
+    its = "their" if several else "its"
     if own:
         return (
-            f"{subject.what} leaves for {own} instead: the source's own firewall rewrites its "
-            "destination address"
+            f"{subject.what} {'leave' if several else 'leaves'} for {own} instead: the source's "
+            f"own firewall rewrites {its} destination address"
         )
     if subject.instead:
         return (
-            f"{subject.what} is delivered to {subject.instead} instead: something on the path "
-            "rewrites its destination address"
+            f"{subject.what} {'are' if several else 'is'} delivered to {subject.instead} instead: "
+            f"something on the path rewrites {its} destination address"
         )
     shared = next((d.shared_port for d in subject.diagnoses if d.shared_port), 0)
     if shared:
