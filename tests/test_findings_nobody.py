@@ -69,3 +69,20 @@ def test_an_error_in_a_nodes_name_is_a_refusal() -> None:
     (one,) = made(Fault(rejected(third), "n3", "n1"))
     assert one.requests
     assert "in the name of n5" in one.title
+
+
+def test_a_node_that_other_probes_find_is_refused() -> None:
+    """One rule rejects GENEVE by that word; echo from the same node gets there."""
+    (one,) = made(Fault(rejected("10.9.1.1"), "rack=b", "n1", "geneve"))
+    assert "the network rejects UDP 6081, refused by 10.9.1.1" in one.title
+    assert one.requests
+
+
+def test_a_node_that_is_found_by_some_alone_is_sought() -> None:
+    """Of one sender all probes are refused so: that router may find nobody."""
+    (one,) = made(
+        Fault(rejected("10.9.1.1"), "rack=b", "n1", "geneve"),
+        Fault(rejected("10.9.1.1"), "n3", "n1"),
+    )
+    assert "says host unreachable" in one.title
+    assert one.requests == ()

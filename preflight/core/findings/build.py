@@ -185,7 +185,7 @@ def _finding(
     if small:
         nodes = sorted(small)
         subject = subject._replace(guilty=shapes.name(nodes), small=min(small.values()))
-    sought = nobody.sought(own, owners) if cause is Cause.NETWORK else []
+    sought = nobody.sought(shapes, own, owners) if cause is Cause.NETWORK else []
     blocks = tuple(
         dict.fromkeys(Block(g.sources, g.destinations, g.both_ways, g.where, g.tests) for g in own)
     )

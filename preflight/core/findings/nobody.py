@@ -1,7 +1,8 @@
 """Routers that say "host unreachable": they find nobody with that address on the last link.
 
 A firewall may say so in their stead, and so does a route of the type `unreachable`; it is no
-refusal for which a rule could be asked. RFC 1812 5.2.7.1, RFC 4443 3.1.
+refusal for which a rule could be asked, but where other probes of the same pairs get there: then
+the address is found, and it is a refusal like others. RFC 1812 5.2.7.1, RFC 4443 3.1.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from preflight.core.detail import finds_nobody
+from preflight.core.findings.shapes import Shapes
 from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
 from preflight.core.model import Cause, Family, Leg, Place
 from preflight.core.terms import listed
@@ -23,12 +25,14 @@ def is_nobody(group: Group) -> bool:
     return there and between and finds_nobody(group.sample.outcome)
 
 
-def sought(groups: Sequence[Group], nodes: Collection[str]) -> list[int]:
+def sought(shapes: Shapes, groups: Sequence[Group], nodes: Collection[str]) -> list[int]:
     """The nodes that were not found; none where any of the groups was refused otherwise, or in
-    the name of one of `nodes`, the addresses of all.
+    the name of one of `nodes`, the addresses of all, or where other probes find them.
     """
     refused = [group for group in groups if group.kind.cause is Cause.REJECTED]
     if not all(is_nobody(g) and g.kind.rejected_by not in nodes for g in refused):
+        return []
+    if refused and all(map(shapes.found_by_others, refused)):
         return []
     ends = [(*g.destinations, *(g.sources if g.both_ways else ())) for g in refused]
     return sorted({node for some in ends for node in some})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from ipaddress import ip_address, ip_network
+from operator import or_
 
 from preflight.core.groups import FamilyProbe, Group, blocks, layer
 from preflight.core.groups import where as block_in_words
@@ -195,6 +196,17 @@ class Shapes:
         for row in rows.values():
             destinations |= row
         return all(not self._open(test)[s] & destinations & ~row for s, row in rows.items())
+
+    def found_by_others(self, group: Group) -> bool:
+        """Whether other probes of the same family are open for each of its pairs."""
+        (family, *more) = {test.family for test in group.tests}
+        probes = range(len(self._matrix.probes))
+        others = [t for t in (FamilyProbe(n, family) for n in probes) if t not in group.tests]
+        opened = [self._open(test) for test in others]
+        return not more and all(
+            not row & ~reduce(or_, (rows[source] for rows in opened), 0)
+            for source, row in self.rows(group).items()
+        )
 
     def back_of(self, few: Group, many: Group) -> bool:
         """One is the way back of the other, as far as that is open nowhere."""
