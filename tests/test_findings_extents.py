@@ -71,6 +71,33 @@ def test_a_policy_that_spares_unlike_sources_of_two_probes() -> None:
     assert one.where == "n1 → n5 (UDP 6081); n2, n6 → n5 (TCP 4240)"
 
 
+def test_what_ends_requests_and_answers_is_not_told_of_answers_alone() -> None:
+    """The answers' cell comes first; what is sent to n5 is lost, whatever it is."""
+    matrix = sample(6, 3, [
+        Fault(ANSWER_DROPPED_ON_PATH, "n5", "n6", "echo"),
+        Fault(DROPPED_ON_PATH, "n6", "n5", "echo"),
+    ]).matrix  # fmt: skip
+    (one,) = findings(matrix, groups(matrix))
+    assert one.title == "n5 ↔ n6: the network drops ICMP echo"
+
+
+def test_a_rule_that_ends_requests_and_answers_is_not_told_of_answers_alone() -> None:
+    matrix = sample(6, 3, [
+        Fault(blocked(Place.SOURCE, Leg.REPLY), "n1", "n4", "echo"),
+        Fault(DROPPED_AT_DESTINATION, "n4", "n1", "echo"),
+    ]).matrix  # fmt: skip
+    bad = groups(matrix)
+    legs = ["reply" if g.kind.leg is Leg.REPLY else "forward" for g in bad]
+    assert legs == ["reply", "forward"]
+    looks = {
+        i: [Looked(g.sample.source, g.sample.destination,
+                   Diagnosis(hits=(RuleHit(0, leg, frozenset({1}), POLICY),)), g.tests[0])]
+        for i, (g, leg) in enumerate(zip(bad, legs, strict=True))
+    }  # fmt: skip
+    (one,) = findings(matrix, bad, looks)
+    assert one.title.startswith("n1 itself drops ICMP echo: nftables policy")
+
+
 def test_cells_of_unlike_kinds_that_are_one_block() -> None:
     """Answers that are refused bear another rejecter for each peer."""
     refused = blocked(Place.SOURCE, Leg.REPLY)._replace(cause=Cause.REJECTED)

@@ -167,6 +167,8 @@ def _finding(
     guilty = shapes.name(nodes) if nodes else ""
     owners = {address: node.name for node in matrix.nodes for address in node.addresses}
     loud = next((g for g in own if g.kind.cause is CellCause.REJECTED), group)
+    if loud.kind.leg is Leg.REPLY:  # what ends probes, too, is not told of answers alone
+        loud = next((g for g in own if g.kind[:2] == (loud.kind.verdict, Leg.FORWARD)), loud)
     subject = Subject(loud, where, what, names, guilty, hits, diagnoses, rejecters, owners)
     subject = subject._replace(
         sized=sized(matrix, group, looked),
