@@ -36,10 +36,10 @@ _BY_SOURCE_PORT = {
 
 
 def rules(diagnoses: Sequence[Diagnosis]) -> Iterator[RuleHit]:
-    """The rules that are surely to blame, each once; those that ended probes first."""
+    """The rules that are surely to blame, each once; those that ended probes come first."""
     seen = set()
     hits = [hit for diagnosis in diagnoses for hit in diagnosis.hits]
-    for hit in sorted(hits, key=lambda hit: hit.of_discovery):
+    for hit in sorted(hits, key=lambda hit: (hit.of_discovery, hit.leg == Leg.REPLY)):
         if hit.rule.sure and (hit.node, hit.rule) not in seen:
             seen.add((hit.node, hit.rule))
             yield hit

@@ -43,7 +43,7 @@ def rule_in_words(rule: Rule) -> str:
 
 def of_rule(subject: Subject) -> str:
     """`n2 itself drops UDP 6081 from all: nftables rule ...`."""
-    hit = next((h for h in subject.hits if h.leg != Leg.REPLY), subject.hits[0])
+    hit = subject.hits[0]
     group = subject.group
     verb = "sends" if hit.rule.rewrites else queues.verb(hit.rule)
     if group.kind.verdict is Verdict.LOSSY:
