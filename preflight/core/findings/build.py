@@ -166,10 +166,7 @@ def _finding(
     rejecters = list(dict.fromkeys(_rejecters(matrix, own, looked)))
     guilty = shapes.name(nodes) if nodes else ""
     owners = {address: node.name for node in matrix.nodes for address in node.addresses}
-    loud = next((g for g in own if g.kind.cause is CellCause.REJECTED), group)
-    if loud.kind.leg is Leg.REPLY:  # what ends probes, too, is not told of answers alone
-        loud = next((g for g in own if g.kind[:2] == (loud.kind.verdict, Leg.FORWARD)), loud)
-    subject = Subject(loud, where, what, names, guilty, hits, diagnoses, rejecters, owners)
+    subject = Subject(_loud(own), where, what, names, guilty, hits, diagnoses, rejecters, owners)
     subject = subject._replace(
         sized=sized(matrix, group, looked),
         instead=shapes.name(instead) if instead else "",
@@ -230,6 +227,16 @@ def _finding(
             *refusals.untold(shapes, own),
         ),
     )
+
+
+def _loud(own: Sequence[Group]) -> Group:
+    """Of a finding's groups the one that its title tells of: who refuses is heard, and what ends
+    probes as well is not told of answers alone.
+    """
+    loud = next((g for g in own if g.kind.cause is CellCause.REJECTED), own[0])
+    if loud.kind.leg is Leg.REPLY:
+        loud = next((g for g in own if g.kind[:2] == (loud.kind.verdict, Leg.FORWARD)), loud)
+    return loud
 
 
 def _told_at_length(looked: Sequence[Looked]) -> list[Looked]:
