@@ -12,7 +12,7 @@ from preflight.core.diagnosis.conclusions import Diagnosis
 from preflight.core.findings.nobody import is_nobody
 from preflight.core.findings.shapes import Shapes
 from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
-from preflight.core.model import Cause, Leg, Place, Protocol, Verdict
+from preflight.core.model import Cause, Family, Leg, Place, Protocol, Verdict
 
 _REFUSED = (Cause.DROPPED, Cause.REJECTED)
 _SPENT_LATER = {Protocol.TCP: 0, Protocol.ICMP: 1, Protocol.UDP: 2}  # the order of a look
@@ -43,6 +43,8 @@ def one_firewall(
         return True
     if a.tests == b.tests and shapes.back_within(b, a):
         return True
+    if not _families(b) <= _families(a):
+        return False  # errors of each family run out by themselves
     return shapes.within(b, a) and _turn(shapes, a) <= _turn(shapes, b)
 
 
@@ -70,7 +72,7 @@ def rejecting(shapes: Shapes, groups: Sequence[Group], dropped: Group) -> list[i
         for i, group in enumerate(groups)
         if _is_refused(group)
         and _senders(group, ())
-        and {test.family for test in group.tests} >= {test.family for test in dropped.tests}
+        and _families(group) >= _families(dropped)
         and _turn(shapes, group) <= _turn(shapes, dropped)
         and shapes.meet(group, dropped)
     ]
@@ -108,9 +110,12 @@ def _one_rejecter(shapes: Shapes, a: Group, b: Group, common: set[str]) -> bool:
     if a.tests == b.tests:
         return shapes.back_within(a, b) or shapes.back_within(b, a)
     probes = [{test.probe for test in group.tests} for group in (a, b)]
-    families = [{test.family for test in group.tests} for group in (a, b)]
     there = shapes.within(a, b) or shapes.within(b, a)
-    return probes[0] == probes[1] and not families[0] & families[1] and there
+    return probes[0] == probes[1] and not _families(a) & _families(b) and there
+
+
+def _families(group: Group) -> set[Family]:
+    return {test.family for test in group.tests}
 
 
 def _senders(group: Group, diagnoses: Sequence[Diagnosis]) -> set[str]:
