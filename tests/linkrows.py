@@ -697,7 +697,7 @@ TRAILS = (
                 "n2 → rack=b (UDP 6081); n2 ↔ rack=b (TCP 4240 and ICMPv6 echo)",
                 10,
                 (
-                    "no IPv6 route on n2 for UDP 6081, TCP 4240 and ICMPv6 echo, or for its",
+                    "n2 has no IPv6 route to rack=b",
                     "the default route if there is none",
                 ),
                 "n2",

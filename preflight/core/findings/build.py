@@ -29,6 +29,7 @@ from preflight.core.findings.split import by_error, split
 from preflight.core.findings.subject import Subject, carried
 from preflight.core.findings.titles import title
 from preflight.core.findings.unfound import cut, hidden, lacks
+from preflight.core.findings.unheard import heard, with_heard
 from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
 from preflight.core.matrix import Matrix
 from preflight.core.model import Cause as CellCause
@@ -102,6 +103,9 @@ def findings(
     made += limit.made
     made = by_hops(matrix, shapes, undelivered(matrix, shapes, made), detours or {})
     found = by_routes(matrix, shapes, proven, made)
+    routers = heard(look for own in looks.values() for look in own)
+    names = [node.name for node in matrix.nodes]
+    found = [with_heard(finding, names, routers) for finding in found]
     found = with_overlay(matrix, shapes, found, context or Context())
     found.sort(key=_importance)
     return [f._replace(identifier=f"F{n}") for n, f in enumerate(found, 1)]

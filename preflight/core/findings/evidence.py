@@ -38,6 +38,8 @@ _UNFOUND = {
     SEEKS: "it asks for its next hop's link-layer address (ICMPv6 type 135), gets no answer (136), "
     "and can send nothing over IPv6",
 }
+UNHEARD = "no router on the path answered when a TTL ran out, so the hop is not known"
+UNHEARD_BACK = "no router on the way back answered when a TTL ran out, so the hop is not known"
 
 
 def evidence(matrix: Matrix, groups: Sequence[Group], looks: Sequence[Looked]) -> list[str]:
@@ -237,8 +239,7 @@ def _path(path: Path) -> Iterator[str]:
             if router.ttl == path.silent:
                 yield f"router {router.ttl}, {router.address}, answers to another port all the same"
     elif not path.routers and not path.as_destination:
-        where = "way back" if path.back else "path"
-        yield f"no router on the {where} answers when a TTL runs out, so the hop is not known"
+        yield UNHEARD_BACK if path.back else UNHEARD
     if path.distance is not None:
         lie = "lies" if path.distance == 1 else "lie"
         routers = plural(path.distance, "router")

@@ -95,6 +95,9 @@ def _no_route(subject: Subject) -> str:
     """Of what it sends itself, and of its answers besides."""
     families = {test.family for test in subject.group.tests}
     over = "IPv6 " if families == {Family.IPV6} else ""
+    source, _, there = subject.group.where.partition(" → ")
+    if there and source == subject.guilty:
+        return f"{source} has no {over}route to {there}"
     return (
         f"{subject.where}: no {over}route on {subject.guilty} for {subject.what}, or for its "
         "answers"
