@@ -690,6 +690,21 @@ def test_all_that_one_node_hides_is_one_finding() -> None:
     assert one.requests == ()
 
 
+def test_a_rule_for_icmpv6_ends_echo_and_discovery_and_not_udp() -> None:
+    """UDP and TCP over IPv6 die for want of a neighbour."""
+    matrix = sample(4, 2, [
+        Fault(NO_NEIGHBOUR, "n3", "*", family=V6),
+        Fault(NO_ANSWER, "*", "n3", "health", V6),
+        Fault(blocked(Place.DESTINATION), "*", "n3", "echo", V6),
+    ], families=(Family.IPV6,)).matrix  # fmt: skip
+    rule = DROP._replace(text="-A INPUT -p ipv6-icmp -j DROP", handle=7)
+    unfound = node(3, SEEKS, rule)
+    own = RuleHit(2, "forward", frozenset({1}), rule)
+    (one,) = told(matrix, *(looked(3, 1, unfound, probe=n) for n in range(3)),
+                  looked(1, 3, unfound), looked(1, 3, own, probe=2))  # fmt: skip
+    assert one.title.startswith("n3 itself drops ICMPv6 echo, and IPv6 neighbour discovery: ")
+
+
 def test_the_same_policy_over_ipv4_is_the_same_finding() -> None:
     faults = [*UNFOUND[:2], Fault(blocked(Place.SOURCE), "n3", "*")]
     matrix = sample(4, 2, faults, families=BOTH).matrix

@@ -61,7 +61,7 @@ def of_rule(subject: Subject) -> str:
     name = subject.names[hit.node]
     several = len(subject.extents) > 1 and not hit.rule.rewrites
     unlike = not all(_with_everybody(name, one.where) for one in subject.extents)
-    if several and unlike and not hit.of_discovery:
+    if several and unlike and not (hit.of_discovery or _also_discovery(subject)):
         each = ", and ".join(_of_extent(subject, hit, one) for one in subject.extents)
         return f"{who} {each}{queues.end(hit.rule)}: {told}{more}"
     peers = ("" if several else _peers(subject, hit)) + queues.end(hit.rule)
@@ -92,9 +92,12 @@ def _ended(subject: Subject, hit: RuleHit) -> str:
     what = f"{subject.carried}{subject.what}"
     if hit.leg == Leg.REPLY:
         what = f"{answers(subject)}{what}"
+    return f"{what}, and IPv6 neighbour discovery" if _also_discovery(subject) else what
+
+
+def _also_discovery(subject: Subject) -> bool:
     hits = (hit for diagnosis in subject.diagnoses for hit in diagnosis.hits)
-    also = any(hit.of_discovery and hit.rule.sure for hit in hits)
-    return f"{what}, and IPv6 neighbour discovery" if also else what
+    return any(hit.of_discovery and hit.rule.sure for hit in hits)
 
 
 def forwards(hit: RuleHit, group: Group) -> bool:
