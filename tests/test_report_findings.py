@@ -23,10 +23,11 @@ from samples import DROPPED_AT_DESTINATION, DROPPED_ON_PATH, Fault, sample
 from test_report_table import HOSTILE, shown
 
 from preflight.core.findings.model import Cause, Change, Request
-from preflight.core.groups import BY_THE_DESTINATION, FamilyProbe
+from preflight.core.groups import BY_THE_DESTINATION, FamilyProbe, Kind
 from preflight.core.model import Cause as CellCause
-from preflight.core.model import Family, Protocol, Severity
+from preflight.core.model import Family, Leg, Place, Protocol, Severity, Verdict
 from preflight.core.snapshot import Snapshot
+from preflight.report.words import remedy
 
 FAULTS = (
     Fault(DROPPED_AT_DESTINATION, "*", "n2", "geneve"),
@@ -262,3 +263,23 @@ def test_a_file_without_findings_is_told_as_ever() -> None:
     text = shown(replace(two(), findings=()))
     assert "Not open, and why\n  geneve: blocked inside the destination, dropped" in text
     assert "Findings" not in text
+
+
+@pytest.mark.parametrize(
+    ("leg", "place", "said"),
+    [
+        (Leg.FORWARD, Place.SOURCE, "Some never leave the source"),
+        (Leg.FORWARD, Place.PATH, "one of several paths is dead"),
+        (Leg.FORWARD, Place.DESTINATION, "thrown away by the destination itself"),
+        (Leg.REPLY, Place.SOURCE, "the source itself throws some of the answers away"),
+        (Leg.REPLY, Place.PATH, "one of several paths back is dead"),
+        (Leg.REPLY, Place.DESTINATION, "only some of the answers leave"),
+    ],
+)
+def test_what_is_lost_inside_a_node_is_not_looked_for_on_paths(
+    leg: Leg, place: Place, said: str
+) -> None:
+    kind = Kind(Verdict.LOSSY, leg, place, CellCause.DROPPED, None)
+    text = remedy(kind, "UDP 6081", None)
+    assert said in text
+    assert ("path" in text) is (place is Place.PATH)

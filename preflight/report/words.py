@@ -108,6 +108,14 @@ _LOSSY: _Remedies = {
     "and then: a full neighbour table, or an unsteady link.",
     (Leg.FORWARD, Cause.REJECTED): "Some arrive, others are refused: a rate limit, or firewalls "
     "side by side with different rules.",
+    (Leg.FORWARD, Place.SOURCE): "Some never leave the source: look in its own firewall (OUTPUT, "
+    "POSTROUTING) for a limit, and for a translation that runs out of ports.",
+    (Leg.FORWARD, Place.DESTINATION): "Some arrive and are thrown away by the destination itself: "
+    "look in its own firewall (INPUT) for a limit.",
+    (Leg.REPLY, Place.DESTINATION): "All arrive, but only some of the answers leave the "
+    "destination: look in its own firewall (OUTPUT) for a limit.",
+    (Leg.REPLY, Place.SOURCE): "All is answered, and the source itself throws some of the answers "
+    "away: look in its own firewall (INPUT) for a limit.",
     (Leg.FORWARD, None): "Some arrive, others disappear: random loss, a rate limit, or one of "
     "several paths is dead.",
     (None, Cause.SIZE): "Small packets pass in the overlay, full-size ones do not: its MTU is "
@@ -157,7 +165,8 @@ def remedy(kind: Kind, what: str, rejecter: Rejecter | None) -> str:
     elif kind.verdict is Verdict.CLOSED:
         text = _CLOSED.get(kind.cause, _CLOSED[Cause.NOT_LISTENING])
     elif kind.verdict is Verdict.LOSSY:
-        text = _LOSSY.get((kind.leg, kind.cause)) or _LOSSY.get((kind.leg, None), "")
+        keys = ((kind.leg, kind.cause), (kind.leg, kind.place), (kind.leg, None))
+        text = next((_LOSSY[key] for key in keys if key in _LOSSY), "")
     elif by and kind.cause is Cause.REJECTED and kind.leg is Leg.FORWARD:
         text = _RAN_OUT if rejecter is not None and rejecter.expired else _REJECTED_BY
     else:
