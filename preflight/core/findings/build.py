@@ -11,7 +11,7 @@ from preflight.core.findings.absent import absent
 from preflight.core.findings.atoms import Looked, Part, at, blamed
 from preflight.core.findings.blame import blame, rules
 from preflight.core.findings.causes import Origin, causes
-from preflight.core.findings.concerns import concerns
+from preflight.core.findings.concerns import ended_by
 from preflight.core.findings.delivery import undelivered
 from preflight.core.findings.detours import Detours, by_hops
 from preflight.core.findings.echo_limits import limited
@@ -31,7 +31,7 @@ from preflight.core.findings.subject import Subject, carried
 from preflight.core.findings.titles import title
 from preflight.core.findings.unfound import cut, hidden, lacks
 from preflight.core.findings.unheard import heard, with_heard
-from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, FamilyProbe, Group
+from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
 from preflight.core.matrix import Matrix
 from preflight.core.model import Cause as CellCause
 from preflight.core.model import Family, Leg, Place, Protocol, Severity, Verdict
@@ -160,7 +160,7 @@ def _finding(
     missing = absent(shapes, own, agentless) if cause is Cause.NO_AGENT else None
     parts_of = extents(shapes, own)
     where = missing.where if missing else pairs_in_words(parts_of)
-    what = traffics(_spoken_of(matrix, tests, hits, diagnoses), matrix.probes)
+    what = traffics(ended_by(hits, diagnoses, tests, matrix.probes), matrix.probes)
     names = [node.name for node in matrix.nodes]
     nodes = _nodes(own, hits, diagnoses)
     if cause is Cause.NEIGHBOUR:  # nobody knows why, but perhaps who
@@ -242,20 +242,6 @@ def _loud(own: Sequence[Group]) -> Group:
     if loud.kind.leg is Leg.REPLY:
         loud = next((g for g in own if g.kind[:2] == (loud.kind.verdict, Leg.FORWARD)), loud)
     return loud
-
-
-def _spoken_of(
-    matrix: Matrix,
-    tests: Sequence[FamilyProbe],
-    hits: Sequence[RuleHit],
-    diagnoses: Sequence[Diagnosis],
-) -> Sequence[FamilyProbe]:
-    """The tests whose packets the rules end: others may die for want of a neighbour alone."""
-    if not any(hit.of_discovery for diagnosis in diagnoses for hit in diagnosis.hits):
-        return tests
-    own = [hit for hit in hits if not hit.of_discovery]
-    ended = [t for t in tests if any(concerns(h.rule, matrix.probes[t.probe], h.leg) for h in own)]
-    return ended or tests
 
 
 def _told_at_length(looked: Sequence[Looked]) -> list[Looked]:

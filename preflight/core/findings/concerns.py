@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from preflight.core.diagnosis.trial import Rule
+from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.diagnosis.trial import Rule, RuleHit
+from preflight.core.groups import FamilyProbe
 from preflight.core.model import Probe
 
 _PROTOCOL = re.compile(r"\b(udp|tcp|icmp)(?:v6)?\b")
@@ -24,6 +26,20 @@ def concerns(rule: Rule, probe: Probe, leg: str) -> bool:
     ours = "sport" if leg == "reply" else "dport"
     ports = {int(number) for side, number in _PORT.findall(text) if side == ours}
     return not ports or probe.port in ports
+
+
+def ended_by(
+    hits: Sequence[RuleHit],
+    diagnoses: Sequence[Diagnosis],
+    tests: Sequence[FamilyProbe],
+    probes: Sequence[Probe],
+) -> Sequence[FamilyProbe]:
+    """The tests whose packets the rules end: others may die for want of a neighbour alone."""
+    if not any(hit.of_discovery for diagnosis in diagnoses for hit in diagnosis.hits):
+        return tests
+    own = [hit for hit in hits if not hit.of_discovery]
+    ended = [t for t in tests if any(concerns(h.rule, probes[t.probe], h.leg) for h in own)]
+    return ended or tests
 
 
 # `ip saddr != 10.0.0.1`, `ip6 daddr { fd00::1, fd00::/64 }`, `! -s 10.0.0.0/8`
