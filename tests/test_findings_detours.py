@@ -15,6 +15,7 @@ from preflight.core.findings.claims import Claims
 from preflight.core.findings.detours import detours
 from preflight.core.findings.model import Cause, Finding
 from preflight.core.groups import groups
+from preflight.core.model import Verdict
 from preflight.core.tables import Gateway, NextHop, Tables, Trail
 
 HOP = "10.9.9.1"
@@ -52,6 +53,15 @@ def test_a_node_is_named_and_no_rule_is_asked_for() -> None:
         ends = "it gets no further" if paths and paths[0].routers else "none of it arrives"
         assert one.title.endswith(f"to n2, and {ends}")
         assert (one.nodes, one.requests, one.changes) == ((1,), (), ())
+
+
+def test_what_arrives_now_and_then_is_not_said_to_be_lost() -> None:
+    """A node that is redirected, and then goes another way."""
+    lossy = {cell: out._replace(verdict=Verdict.LOSSY) for cell, out in dead(0, 2).items()}
+    whole = matrix(lossy)
+    known = detours(whole, Claims(whole).ways, answers(n1=BY_N2))
+    (one,) = findings(whole, groups(whole), detours=known)
+    assert one.title.endswith("to n2, and not all of it arrives")
 
 
 def test_a_router_advertisement_and_a_rule_are_told_with_what_ends_them() -> None:

@@ -138,6 +138,8 @@ def _told(matrix: Matrix, shapes: Shapes, one: Made, own: Sequence[tuple[int, De
     what = traffics(finding.tests, matrix.probes)
     heard = any(d.path is not None and d.path.routers for d in one.diagnoses)
     ends = "and it gets no further" if heard else "and none of it arrives"
+    if any(kind.verdict is Verdict.LOSSY for kind in finding.kinds):
+        ends = "and not all of it arrives"
     whose = f"{who}'s" if len(senders) == 1 else f"{who}: their"
     return finding._replace(
         title=f"{finding.where}: {whose} own {named} {what} to {there}, {ends}",
