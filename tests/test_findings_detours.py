@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from test_tables import MACS, NODES, NOTHING, V4, answers, dead, matrix, trail
+from test_tables import LOST, MACS, NODES, NOTHING, V4, answers, dead, matrix, trail
 
 from preflight.core.diagnosis.conclusions import Diagnosis, Path, Router
 from preflight.core.findings.atoms import Looked
@@ -57,8 +57,7 @@ def test_a_node_is_named_and_no_rule_is_asked_for() -> None:
 
 def test_what_arrives_now_and_then_is_not_said_to_be_lost() -> None:
     """A node that is redirected, and then goes another way."""
-    lossy = {cell: out._replace(verdict=Verdict.LOSSY) for cell, out in dead(0, 2).items()}
-    whole = matrix(lossy)
+    whole = matrix({(0, 2): LOST._replace(verdict=Verdict.LOSSY)})
     known = detours(whole, Claims(whole).ways, answers(n1=BY_N2))
     (one,) = findings(whole, groups(whole), detours=known)
     assert one.title.endswith("to n2, and not all of it arrives")

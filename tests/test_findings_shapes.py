@@ -3,6 +3,7 @@
 import pytest
 from samples import DROPPED_ON_PATH, LOSSY, NO_AGENT, Fault, sample
 
+from preflight.core.findings.build import findings
 from preflight.core.findings.shapes import Shapes
 from preflight.core.groups import groups
 
@@ -41,3 +42,12 @@ def test_what_goes_from_some_racks_to_another_needs_no_word_of_racks() -> None:
     lossy = [group for group in groups(matrix) if group.kind.verdict is LOSSY.verdict]
     assert len(lossy) > 1
     assert Shapes(matrix).where(lossy) == "rack=a,b,c → rack=d"
+
+
+def test_two_pairs_are_not_told_by_racks() -> None:
+    """n2 → n5 and n6 → n1 are all that goes between two nodes' and two others' racks, by chance."""
+    matrix = sample(6, 3, [
+        Fault(DROPPED_ON_PATH, "n2", "n5", "geneve"), Fault(DROPPED_ON_PATH, "n6", "n1", "geneve")
+    ]).matrix  # fmt: skip
+    assert Shapes(matrix).where(groups(matrix)) == "n6 → n1; n2 → n5"
+    assert len(findings(matrix, groups(matrix))) == 2

@@ -170,7 +170,9 @@ class Shapes:
                 return f"between nodes of the same {word}"
             here, there = _sides(rows)
             part = {s: row & there for s, row in between.items() if here >> s & 1}
-            several = len(sets) >= _BETWEEN and here & here - 1 and there & there - 1
+            cells = sum(row.bit_count() for row in rows.values())
+            few = cells <= max(here.bit_count(), there.bit_count())  # pairs, and no shape
+            several = len(sets) >= _BETWEEN and not few and here & here - 1 and there & there - 1
             if several and (here, there) != (every, every) and self.nearly(rows, part, test):
                 ends = f"{self._naming.name(here)} → {self._naming.name(there)}"
                 apart = not any(here & nodes and there & nodes for nodes in sets)

@@ -259,7 +259,8 @@ def _network(subject: Subject) -> str:
     verb = "rejects" if kind.cause is CellCause.REJECTED else "drops"
     around = next((turn for d in subject.diagnoses if d.path and (turn := loop(d.path))), ())
     if around:
-        return f"{what} goes round between {listed(around)}: a routing loop"
+        goes = "go" if " and " in what else "goes"
+        return f"{what} {goes} round between {listed(around)}: a routing loop"
     sources = subject.group.sources
     own = subject.names[sources[0]] if len(sources) == 1 else "the source"
     if told := runs_out(what, subject.group, subject.diagnoses, own):
