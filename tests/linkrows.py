@@ -138,8 +138,7 @@ LOST = (
         (
             Find(
                 Cause.ADDRESS,
-                "rack=a ↔ n3 and n4 → n3 (UDP 6081); "
-                "rack=a → n3 and n4 → n3 and n3 → all (TCP 4240 and ICMPv6 echo)",
+                "rack=a ↔ n3 and n4 → n3 (UDP 6081); n3 ↔ all (TCP 4240 and ICMPv6 echo)",
                 17,
                 (
                     "n3's address $n3_6 is also configured on n4",
