@@ -21,7 +21,7 @@ def made(*faults: Fault) -> list[Finding]:
     return findings(matrix, groups(matrix))
 
 
-def test_what_is_refused_over_one_family_says_nothing_of_what_dies_over_the_other() -> None:
+def test_what_is_refused_over_one_family_says_nothing_of_another_probe_over_the_other() -> None:
     found = made(
         Fault(REFUSED, "n6", "n3", "health", Family.IPV4),
         Fault(DROPPED_ON_PATH, "n6", "n3", "geneve", Family.IPV6),

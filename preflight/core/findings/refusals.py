@@ -43,8 +43,8 @@ def one_firewall(
         return True
     if a.tests == b.tests and shapes.back_within(b, a):
         return True
-    if not _families(b) <= _families(a):
-        return False  # errors of each family run out by themselves
+    if not (_families(b) <= _families(a) or _probes(b) <= _probes(a)):
+        return False  # another probe over another family
     return shapes.within(b, a) and _turn(shapes, a) <= _turn(shapes, b)
 
 
@@ -112,6 +112,10 @@ def _one_rejecter(shapes: Shapes, a: Group, b: Group, common: set[str]) -> bool:
     probes = [{test.probe for test in group.tests} for group in (a, b)]
     there = shapes.within(a, b) or shapes.within(b, a)
     return probes[0] == probes[1] and not _families(a) & _families(b) and there
+
+
+def _probes(group: Group) -> set[int]:
+    return {test.probe for test in group.tests}
 
 
 def _families(group: Group) -> set[Family]:
