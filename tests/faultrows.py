@@ -456,6 +456,63 @@ PATH = (
         family=None,
     ),
     Row(
+        "a firewall that drops one port without a word, and rejects another",
+        (
+            Fault(
+                "fw",
+                fw(
+                    "forward",
+                    f"{GENEVE} drop",
+                    "tcp dport 4240 reject with icmpx admin-prohibited",
+                ),
+            ),
+        ),
+        (
+            Find(Cause.NETWORK, "rack=a ↔ rack=b", 8, ("the network drops UDP 6081",), asks=2),
+            Find(
+                Cause.NETWORK,
+                "rack=a ↔ rack=b",
+                8,
+                ("rejects TCP 4240, refused by", "$gw_a", "$gw_b"),
+                severity=LESS,
+                asks=2,
+            ),
+        ),
+    ),
+    Row(
+        "a port that is dropped over both families, and one pair's echo that is rejected",
+        (
+            Fault(
+                "fw",
+                fw(
+                    "forward",
+                    "tcp dport 4240 drop",
+                    "ip saddr $n1 ip daddr $n4 icmp type echo-request "
+                    "reject with icmp admin-prohibited",
+                ),
+            ),
+        ),
+        (
+            Find(
+                Cause.NETWORK,
+                "rack=a ↔ rack=b",
+                16,
+                ("the network drops TCP 4240",),
+                severity=LESS,
+                asks=4,
+            ),
+            Find(
+                Cause.NETWORK,
+                "n1 → n4",
+                1,
+                ("rejects ICMP echo, refused by $gw_a",),
+                severity=LESS,
+                asks=1,
+            ),
+        ),
+        family=None,
+    ),
+    Row(
         "resets in the destination's name, and a pair that nothing passes",
         (
             Fault(

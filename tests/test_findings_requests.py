@@ -229,6 +229,9 @@ PING = Request(
 )
 
 
+PROBES = (GENEVE, HEALTH, ECHO)
+
+
 def findings(*asked: Sequence[Request]) -> list[found.Finding]:
     made = found.finding(Cause.NETWORK, "the network drops it", kind=found.ON_PATH)
     return [
@@ -243,7 +246,7 @@ def findings(*asked: Sequence[Request]) -> list[found.Finding]:
 
 def test_as_text() -> None:
     out = io.StringIO()
-    report.text(findings([REQUEST, PING], [REQUEST]), out, 80)
+    report.text(findings([REQUEST, PING], [REQUEST]), PROBES, out, 80)
     assert out.getvalue().splitlines() == [
         "Rules to ask for, between the nodes. Each is for one direction, from its sources",
         "to its destinations.",
@@ -255,7 +258,7 @@ def test_as_text() -> None:
         "   reason        Cilium GENEVE overlay between Kubernetes nodes; required; each",
         "                 direction is a flow of its own.",
         "",
-        "2. ICMPv6 echo over IPv6 (F1, required)",
+        "2. ICMPv6 echo over IPv6 (F1, recommended)",
         "   from    fd00:1::/64",
         "   to      fd00:2::/64",
         "   reason  Cilium health checks.",
@@ -264,13 +267,13 @@ def test_as_text() -> None:
 
 def test_nothing_to_ask_for_is_said() -> None:
     out = io.StringIO()
-    report.text(findings([]), out, 80)
+    report.text(findings([]), PROBES, out, 80)
     assert out.getvalue().startswith("No rule to ask for: ")
 
 
 def test_as_csv() -> None:
     out = io.StringIO(newline="")
-    report.comma_separated(findings([REQUEST, PING]), out)
+    report.comma_separated(findings([REQUEST, PING]), PROBES, out)
     assert out.getvalue().count("\r\n") == 3
     head, first, second = csv.reader(io.StringIO(out.getvalue(), newline=""))
     told = dict(zip(head, first, strict=True))
@@ -288,7 +291,7 @@ def test_as_csv() -> None:
 def test_no_cell_is_a_formula(before: str, sign: str, after: str) -> None:
     out = io.StringIO(newline="")
     evil = REQUEST._replace(reason=sign + after, source_ports=before)
-    report.comma_separated(findings([evil]), out)
+    report.comma_separated(findings([evil]), PROBES, out)
     rows = list(csv.reader(io.StringIO(out.getvalue(), newline="")))
     assert [len(row) for row in rows] == [len(rows[0])] * 2
     assert not any(
@@ -299,7 +302,7 @@ def test_no_cell_is_a_formula(before: str, sign: str, after: str) -> None:
 
 def test_as_json() -> None:
     out = io.StringIO()
-    report.dump(findings([REQUEST, PING], [REQUEST]), out)
+    report.dump(findings([REQUEST, PING], [REQUEST]), PROBES, out)
     told = json.loads(out.getvalue())
     assert told["schema"] == "preflight/rules/1"
     assert told["requests"][0] == {
@@ -309,7 +312,7 @@ def test_as_json() -> None:
         "direction": "one-way",
     }  # fmt: skip
     assert told["requests"][1]["port"] is None
-    report.dump([], out := io.StringIO())
+    report.dump([], PROBES, out := io.StringIO())
     assert json.loads(out.getvalue())["requests"] == []
 
 

@@ -34,14 +34,15 @@ def rules(
 
     ready(output, snapshot)
     known = load(snapshot)
+    probes = known.matrix.probes
 
     def tell(file: TextIO) -> None:
         if form is Form.JSON:
-            report.dump(known.findings, file)
+            report.dump(known.findings, probes, file)
         elif form is Form.CSV:
-            report.comma_separated(known.findings, file)
+            report.comma_separated(known.findings, probes, file)
         else:
-            report.text(known.findings, file, width())
+            report.text(known.findings, probes, file, width())
 
     written(output, tell, utf8=form is not Form.TEXT)
     return code_of(known, strict=strict)

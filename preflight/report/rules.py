@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TextIO
 
 from preflight.core.findings.model import Finding, Request
-from preflight.core.model import Family, Protocol, Severity
+from preflight.core.model import Family, Probe, Protocol, Severity
 from preflight.report.paper import Paper
 from preflight.report.spreadsheet import record
 from preflight.report.text import Speech
@@ -33,10 +33,10 @@ class _Row(NamedTuple):
     severity: Severity
 
 
-def text(findings: Sequence[Finding], file: TextIO, width: int) -> None:
+def text(findings: Sequence[Finding], probes: Sequence[Probe], file: TextIO, width: int) -> None:
     """For people; no line but one long word is wider than `width` cells."""
     speech, paper = Speech(file), Paper(width, color=False)
-    rows = list(_rows(findings))
+    rows = list(_rows(findings, probes))
     paper.sentence(_HEAD if rows else _NONE)
     for number, row in enumerate(rows, 1):
         request = row.request
@@ -51,10 +51,10 @@ def text(findings: Sequence[Finding], file: TextIO, width: int) -> None:
     file.writelines(f"{speech.say(line)}\n" for line in paper.lines)
 
 
-def comma_separated(findings: Sequence[Finding], file: TextIO) -> None:
+def comma_separated(findings: Sequence[Finding], probes: Sequence[Probe], file: TextIO) -> None:
     """For a spreadsheet, as RFC 4180 has it. Addresses in one cell are separated by blanks."""
     file.write(record(_COLUMNS))
-    for number, row in enumerate(_rows(findings), 1):
+    for number, row in enumerate(_rows(findings, probes), 1):
         request = row.request
         cells = (
             number, " ".join(row.findings), row.severity, request.family, request.protocol,
@@ -65,11 +65,11 @@ def comma_separated(findings: Sequence[Finding], file: TextIO) -> None:
         file.write(record(cells))
 
 
-def dump(findings: Sequence[Finding], file: TextIO) -> None:
+def dump(findings: Sequence[Finding], probes: Sequence[Probe], file: TextIO) -> None:
     """One JSON object; a line for each request."""
     file.write(f'{{"schema": "{SCHEMA}", "requests": [')
     separator = "\n  "
-    for row in _rows(findings):
+    for row in _rows(findings, probes):
         value = {
             "findings": row.findings,
             "severity": row.severity,
@@ -81,18 +81,18 @@ def dump(findings: Sequence[Finding], file: TextIO) -> None:
     file.write("\n]}\n")
 
 
-def _rows(findings: Sequence[Finding]) -> Iterator[_Row]:
-    """Each request once, in the findings' order."""
-    known: dict[Request, _Row] = {}
+def _rows(findings: Sequence[Finding], probes: Sequence[Probe]) -> Iterator[_Row]:
+    """Each request once, in the findings' order; what needs one is as severe as its probe."""
+    required = {(p.protocol, p.port) for p in probes if p.severity is Severity.REQUIRED}
+    known: dict[Request, tuple[str, ...]] = {}
     for finding in findings:
         for request in finding.requests:
-            row = known.get(request) or _Row(request, (), finding.severity)
-            required = Severity.REQUIRED in (row.severity, finding.severity)
-            known[request] = row._replace(
-                findings=tuple(dict.fromkeys((*row.findings, finding.identifier))),
-                severity=Severity.REQUIRED if required else Severity.RECOMMENDED,
-            )
-    yield from known.values()
+            of = known.get(request, ())
+            known[request] = tuple(dict.fromkeys((*of, finding.identifier)))
+    for request, identifiers in known.items():
+        needed = (request.protocol, request.port) in required
+        severity = Severity.REQUIRED if needed else Severity.RECOMMENDED
+        yield _Row(request, identifiers, severity)
 
 
 def _traffic(request: Request) -> str:

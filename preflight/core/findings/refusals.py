@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from preflight.core.diagnosis.conclusions import Diagnosis
+from preflight.core.diagnosis.conclusions import ContentPattern, Diagnosis
 from preflight.core.findings.nobody import is_nobody
 from preflight.core.findings.shapes import Shapes
 from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
@@ -39,7 +39,11 @@ def one_firewall(
     senders = _senders(a, of_a)
     if not senders or senders & _passed(of_b) or by_sender(shapes, a, b):
         return False
-    if senders & (_senders(b, of_b) | _last(of_b)):
+    if senders & _senders(b, of_b):
+        return True
+    if _by_its_port(of_b) and not _probes(a) & _probes(b):
+        return False  # a rule of its own, of which nobody ever said that it rejects
+    if senders & _last(of_b):
         return True
     if a.tests == b.tests and shapes.back_within(b, a):
         return True
@@ -140,6 +144,11 @@ def _last(diagnoses: Sequence[Diagnosis]) -> set[str]:
 def _passed(diagnoses: Sequence[Diagnosis]) -> set[str]:
     """The routers that it surely got through."""
     return {r.address for d in diagnoses if d.path and not d.path.back for r in d.path.routers[:-1]}
+
+
+def _by_its_port(diagnoses: Sequence[Diagnosis]) -> bool:
+    """Whether other ports got through."""
+    return any(d.content and d.content.pattern is ContentPattern.PORT for d in diagnoses)
 
 
 def _turn(shapes: Shapes, group: Group) -> int:
