@@ -198,3 +198,26 @@ def test_a_file_holds_what_would_be_printed(
     full = cli(*arguments, "-o", "/dev/full")
     assert full.returncode == 2
     assert full.stderr.startswith("preflight: /dev/full: not saved: No space left on device")
+
+
+_INTERRUPTED = """
+import sys
+from preflight.__main__ import main
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "preflight.cli.app":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+main()
+"""
+
+
+def test_an_interrupt_while_it_still_loads_shows_no_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
