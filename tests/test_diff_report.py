@@ -109,7 +109,7 @@ n1  \\  P  ·         \\  ·  ·        \\  ·  ·         \\  ·  c
 n2  ·  \\  ·         ·  \\  ·        ·  \\  ·         ·  \\  c
 n3  ·  ·  \\         ·  ·  \\        ·  ·  \\         ·  ·  \\
 
-· open   P blocked on the path   c closed: nobody serves the port
+· open   P blocked on the path   c closed: Cilium does not serve the port
 Rows send, columns receive.
 As before: echo.
 

@@ -23,7 +23,7 @@ LEGEND: Mapping[str, str] = {
     "s": "answer blocked inside the source",
     "B": "blocked, place not known",
     LOSSY: "lossy",
-    "c": "closed: nobody serves the port",
+    "c": "closed: Cilium does not serve the port",
     UNKNOWN: "unknown",
     NOT_PLANNED: "blank: not tested",
 }

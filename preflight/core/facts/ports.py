@@ -84,7 +84,7 @@ def _process(node: int, what: str, verb: str, sockets: list[Socket]) -> Case:
         node,
         f"On {WHO}, {what} is held by {first.process}; Cilium {verb} it.",
         f"{first.process}, pid {first.pid}, is bound to {where}",
-        advice=f"Stop and disable {first.process}{other}.",
+        advice=f"Stop {first.process}, and what starts it{other}.",
     )
 
 
