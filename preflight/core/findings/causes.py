@@ -25,7 +25,7 @@ from preflight.core.findings.contradictions import (
     culprit,
     expires_unlike,
 )
-from preflight.core.findings.refusals import by_sender, one_firewall, rejecting
+from preflight.core.findings.refusals import by_sender, mute, one_firewall, rejecting
 from preflight.core.findings.shapes import Shapes
 from preflight.core.findings.unfound import lacks
 from preflight.core.groups import BY_THE_DESTINATION, Group
@@ -80,7 +80,7 @@ def causes(
             parent[b] = a
     for i, group in enumerate(groups):
         near = {root(j) for j in rejecting(shapes, groups, group)}
-        if len(near) == 1 and not looks.get(i):
+        if len(near) == 1 and all(map(mute, diagnoses.get(i, ()))):
             parent[root(i)] = near.pop()
     for i in range(len(groups)):
         there = {root(j) for j in torn.forwards(shapes, groups, looks, i)}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from preflight.core.diagnosis.conclusions import ContentPattern, Diagnosis
 from preflight.core.findings.nobody import is_nobody
-from preflight.core.findings.shapes import Shapes
+from preflight.core.findings.shapes import HALF, Shapes, union
 from preflight.core.groups import BY_THE_DESTINATION, BY_THE_SOURCE, Group
 from preflight.core.model import Cause, Family, Leg, Place, Protocol, Verdict
 
@@ -47,8 +47,8 @@ def one_firewall(
         return True
     if a.tests == b.tests and shapes.back_within(b, a):
         return True
-    if not (_families(b) <= _families(a) or _probes(b) <= _probes(a)):
-        return False  # another probe over another family
+    if not of_b and not (_families(b) <= _families(a) or _probes(b) <= _probes(a)):
+        return False  # another probe over another family, and nobody looked
     return shapes.within(b, a) and _turn(shapes, a) <= _turn(shapes, b)
 
 
@@ -80,7 +80,17 @@ def rejecting(shapes: Shapes, groups: Sequence[Group], dropped: Group) -> list[i
         and _turn(shapes, group) <= _turn(shapes, dropped)
         and shapes.meet(group, dropped)
     ]
-    return found if shapes.covered(dropped, [groups[i] for i in found]) else []
+    rows, there = shapes.rows(dropped), union(shapes.rows(groups[i]) for i in found)
+    own = {source: row & there.get(source, 0) for source, row in rows.items()}
+    tests = {t for i in found for t in groups[i].tests if t.family in _families(dropped)}
+    return found if any(shapes.nearly(own, rows, test, HALF) for test in tests) else []
+
+
+def mute(diagnosis: Diagnosis) -> bool:
+    """Whether a closer look heard nobody and found nothing that tells what ends its cell."""
+    routers = diagnosis.path.routers if diagnosis.path else ()
+    told = routers or diagnosis.rejecters or diagnosis.hits or diagnosis.kernel
+    return not told and not _by_its_port([diagnosis])
 
 
 def untold(shapes: Shapes, groups: Sequence[Group]) -> Iterator[str]:
@@ -112,7 +122,8 @@ def _one_rejecter(shapes: Shapes, a: Group, b: Group, common: set[str]) -> bool:
     if common:
         return True
     if a.tests == b.tests:
-        return shapes.back_within(a, b) or shapes.back_within(b, a)
+        one_way = shapes.back_within(a, b) or shapes.back_within(b, a)
+        return one_way or shapes.turned(a, b)
     probes = [{test.probe for test in group.tests} for group in (a, b)]
     there = shapes.within(a, b) or shapes.within(b, a)
     return probes[0] == probes[1] and not _families(a) & _families(b) and there

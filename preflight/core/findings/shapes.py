@@ -20,6 +20,7 @@ _BETWEEN = 3  # classes; between two, "there and back" says the same in fewer wo
 _PREFIXES = {Family.IPV4: (24, 23, 22, 20, 16), Family.IPV6: (64, 56, 48)}
 _LISTED = 4
 _MASKED = 8  # of so many cells one may have another cause
+HALF = 2  # one cell of two may be hidden: its like is seen elsewhere
 _LOST = (Verdict.BLOCKED, Verdict.LOSSY)
 _NEIGHBOURHOODS = 16  # more of them are no longer few
 
@@ -78,13 +79,17 @@ class Shapes:
         rows = self.rows(b)
         return any(row & rows.get(source, 0) for source, row in self.rows(a).items())
 
-    def covered(self, group: Group, others: Sequence[Group]) -> bool:
-        """Each of its pairs is one of the others'."""
-        return _within(self.rows(group), union(map(self.rows, others)))
-
     def back_within(self, reply: Group, forward: Group) -> bool:
         """The answers of `reply` travel where the probes of `forward` do."""
         return _within(_reversed(self.rows(reply)), self.rows(forward))
+
+    def turned(self, a: Group, b: Group) -> bool:
+        """One is the other's way back, as far as the rest of it is bad as well."""
+        back, there = _reversed(self.rows(a)), self.rows(b)
+        whole = union([back, there])
+        meets = any(row & there.get(source, 0) for source, row in back.items())
+        parts = [(rows, test) for rows in (back, there) for test in a.tests]
+        return meets and all(self.nearly(rows, whole, test, HALF) for rows, test in parts)
 
     def travels_within(self, few: Group, many: Group) -> bool:
         """What is lost of `few` is lost on the ways on which something of `many` is."""

@@ -8,13 +8,12 @@ from itertools import combinations
 from preflight.core.detail import ran_out
 from preflight.core.findings.atoms import Looked
 from preflight.core.findings.contradictions import contradict
-from preflight.core.findings.shapes import Rows, Shapes, pairs, union
+from preflight.core.findings.shapes import HALF, Rows, Shapes, pairs, union
 from preflight.core.findings.unfound import lacks
 from preflight.core.groups import Group
 from preflight.core.model import Family, Leg, Place, Verdict
 
 _BAD = (Verdict.BLOCKED, Verdict.LOSSY)
-_HALF = 2  # one cell of two may be hidden: the other family has it
 _ALL = 0  # every cell may be
 _COMPARED = 64  # of more groups, or looks, nobody reads the last
 
@@ -42,7 +41,7 @@ def families(
                 continue
             rows, whole = union(shapes.rows(groups[j]) for j in pieces), shapes.rows(groups[i])
             tests = groups[pieces[0]].tests
-            if all(shapes.nearly(rows, whole, test, _HALF) for test in tests):
+            if all(shapes.nearly(rows, whole, test, HALF) for test in tests):
                 yield from ((i, j) for j in pieces)
 
 
