@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from preflight.core.digest import KEY, digest_of
 from preflight.core.matrix import Matrix
 from preflight.core.meeting import Part
 from preflight.core.meeting import Record as Party
@@ -48,6 +49,7 @@ def read_snapshot(value: object) -> Snapshot:
     """The snapshot that a file's JSON value stands for. Raises UnreadableError."""
     whole = Record(value, "")
     _check_schema(whole)
+    _check_whole(whole)
     nodes, agents = [], []
     for record in whole.records("nodes"):
         agent = _agent(record.record("agent"))
@@ -154,6 +156,20 @@ def _check_schema(whole: Record) -> None:
             f"its schema is {schema}, this preflight reads {SCHEMA}: use one that fits"
         )
     raise UnreadableError(f"not a preflight snapshot: it has no schema {SCHEMA}")
+
+
+def _check_whole(whole: Record) -> None:
+    """It is what preflight wrote, and all of a run."""
+    if whole.has(KEY) and whole.value(KEY) != digest_of(whole.as_it_is):
+        raise UnreadableError(
+            f'changed after preflight wrote it ("{KEY}" does not fit): take the original, or '
+            f'remove its "{KEY}" to read it as edited'
+        )
+    if whole.has("filter"):
+        words = whole.record("filter").words("words")
+        raise UnreadableError(
+            f"only a part of a run, which `preflight show` filtered ({words}): use the whole file"
+        )
 
 
 def _families(whole: Record) -> list[Family]:
@@ -268,20 +284,35 @@ def _fill(matrix: Matrix, whole: Record) -> None:
 
 
 def _outcome(record: Record) -> Outcome:
-    seen = record.record("evidence")
     rejected_by = record.maybe_text("rejected_by")
     if rejected_by is not None and not is_address(rejected_by):
         raise record.bad("rejected_by", "an address")
-    return Outcome(
+    outcome = Outcome(
         verdict=record.one_of("verdict", Verdict),
         leg=record.maybe_one_of("leg", Leg),
         place=record.maybe_one_of("place", Place),
         cause=record.maybe_one_of("cause", Cause),
         rejected_by=rejected_by,
-        evidence=Evidence(*(seen.maybe_whole(vantage, MOST) for vantage in Evidence._fields)),
+        evidence=_evidence(record.record("evidence")),
         detail=record.maybe_text("detail"),
         hello=_hello(record.record("hello")) if record.value("hello") is not None else None,
     )
+    if outcome.verdict is Verdict.OPEN:
+        for key in ("leg", "place", "cause"):
+            if record.value(key) is not None:
+                raise UnreadableError(f"{record.at(key)}: there, though the verdict is open")
+    return outcome
+
+
+def _evidence(record: Record) -> Evidence:
+    for vantage in Evidence._fields:
+        if not record.has(vantage):
+            raise record.bad(vantage, "a number")
+    seen = Evidence(*(record.maybe_whole(vantage, MOST) for vantage in Evidence._fields))
+    for vantage, came in (("arrived", seen.arrived), ("accepted", seen.accepted)):
+        if came is not None and seen.sent is not None and came > seen.sent:
+            raise UnreadableError(f"{record.at(vantage)}: {came}, though {seen.sent} were sent")
+    return seen
 
 
 def _hello(record: Record) -> Hello:
