@@ -63,7 +63,7 @@ def read_snapshot(value: object) -> Snapshot:
         raise UnreadableError(f"{len(nodes)} nodes are more than a file can hold")
     matrix = Matrix(nodes, probes, families)
     if whole.has("packed"):
-        _unpack(matrix, whole.record("packed"))
+        _unpack(matrix, whole.record("packed"), edited=not whole.has(KEY))
     else:
         _fill(matrix, whole)
     timings = whole.record("timings")
@@ -261,6 +261,7 @@ def _fill(matrix: Matrix, whole: Record) -> None:
     probes = {probe.name: i for i, probe in enumerate(matrix.probes)}
     families = {str(family): i for i, family in enumerate(matrix.families)}
     known: dict[Outcome, Outcome] = {}
+    edited = not whole.has(KEY)
     for result in whole.records("results"):
         positions = []
         for key, names in (
@@ -278,12 +279,13 @@ def _fill(matrix: Matrix, whole: Record) -> None:
             raise UnreadableError(f"{result.at('destination')}: the source itself")
         if matrix.outcome(index) is not None:
             raise UnreadableError(f"{result.at('source')}: a second result for one cell")
-        outcome = _outcome(result)
+        outcome = _outcome(result, edited=edited)
         outcome = known.setdefault(outcome, outcome)
         matrix.set(index, outcome, result.maybe_number("rtt_ms"))
 
 
-def _outcome(record: Record) -> Outcome:
+def _outcome(record: Record, *, edited: bool) -> Outcome:
+    """What a result says; where it may have been `edited`, its counts must fit each other."""
     rejected_by = record.maybe_text("rejected_by")
     if rejected_by is not None and not is_address(rejected_by):
         raise record.bad("rejected_by", "an address")
@@ -293,7 +295,7 @@ def _outcome(record: Record) -> Outcome:
         place=record.maybe_one_of("place", Place),
         cause=record.maybe_one_of("cause", Cause),
         rejected_by=rejected_by,
-        evidence=_evidence(record.record("evidence")),
+        evidence=_evidence(record.record("evidence"), edited=edited),
         detail=record.maybe_text("detail"),
         hello=_hello(record.record("hello")) if record.value("hello") is not None else None,
     )
@@ -304,13 +306,13 @@ def _outcome(record: Record) -> Outcome:
     return outcome
 
 
-def _evidence(record: Record) -> Evidence:
+def _evidence(record: Record, *, edited: bool) -> Evidence:
     for vantage in Evidence._fields:
         if not record.has(vantage):
             raise record.bad(vantage, "a number")
     seen = Evidence(*(record.maybe_whole(vantage, MOST) for vantage in Evidence._fields))
     for vantage, came in (("arrived", seen.arrived), ("accepted", seen.accepted)):
-        if came is not None and seen.sent is not None and came > seen.sent:
+        if edited and came is not None and seen.sent is not None and came > seen.sent:
             raise UnreadableError(f"{record.at(vantage)}: {came}, though {seen.sent} were sent")
     return seen
 
@@ -324,10 +326,10 @@ def _hello(record: Record) -> Hello:
     )
 
 
-def _unpack(matrix: Matrix, packed: Record) -> None:
+def _unpack(matrix: Matrix, packed: Record, *, edited: bool) -> None:
     if packed.whole("form", MOST) != FORM:
         raise UnreadableError(f"{packed.at('form')}: not {FORM}, which this preflight reads")
-    outcomes = [_outcome(record) for record in packed.records("outcomes")]
+    outcomes = [_outcome(record, edited=edited) for record in packed.records("outcomes")]
     try:
         unpack(matrix, outcomes, packed.text("cells"), packed.text("rtt"))
     except ValueError as error:
