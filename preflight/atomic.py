@@ -53,6 +53,15 @@ def ensure_writable(path: str | Path) -> None:
         raise FileError(f"{path}: cannot be saved to: {_why(error, target)}") from error
 
 
+def holds(path: str | Path) -> bool:
+    """Whether a file is there that `replacing` would replace, with something in it."""
+    target = Path(path)
+    try:
+        return _stream(target) is None and target.is_file() and target.stat().st_size > 0
+    except OSError:
+        return False
+
+
 def ensure_directory(path: str | Path) -> None:
     """A directory that files can be made in, created where it is missing. Raises FileError."""
     target = Path(path)

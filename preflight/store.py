@@ -3,7 +3,8 @@
 A file is the contract's JSON. Above 50,000 cells its `results` hold only what is not open (and
 nothing where even that is more than 5,000), and `packed` holds every cell: a table of outcomes, a
 number into it for each cell, and round-trip times to 6 %. 5,000 nodes' 75 million cells then take
-some tens of megabytes, and `jq` still finds what is wrong.
+some tens of megabytes, and `jq` still finds what is wrong. A file whose digest does not
+fit is refused.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from preflight.atomic import ensure_writable, replacing
+from preflight.core.digest import number
 from preflight.core.model import Outcome, Verdict
 from preflight.core.records import UnreadableError
 from preflight.core.saved import read_snapshot
@@ -66,7 +68,9 @@ def load(path: str | Path) -> Snapshot:
     if text.startswith(_GZIP):
         raise FileError(f"{path}: compressed: unpack it with gunzip first")
     try:
-        return read_snapshot(json.loads(text, parse_constant=_refuse, object_pairs_hook=_object))
+        return read_snapshot(
+            json.loads(text, parse_float=number, parse_constant=_refuse, object_pairs_hook=_object)
+        )
     except UnreadableError as error:
         raise FileError(f"{path}: {clean(str(error))}") from error
     except (ValueError, RecursionError) as error:

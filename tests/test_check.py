@@ -226,6 +226,49 @@ def test_no_node_at_all_is_exit_code_4(lab: Lab, tmp_path: Path) -> None:
     assert set(verdicts(snapshot).values()) == {"unknown"}
 
 
+def test_a_run_that_measured_nothing_replaces_no_snapshot(lab: Lab, tmp_path: Path) -> None:
+    good = tmp_path / "good.json"
+    good.write_text("good")
+    broken = {name: {"python": "/nonexistent/python3"} for name in NAMES}
+    inventory = edited(lab, tmp_path, **broken)
+    done = preflight("check", "-i", inventory, "-q", "--output", good)
+    assert done.returncode == 4
+    assert good.read_text() == "good"
+    assert f"preflight: {good}: left as it is: nothing was measured in this run\n" in done.stderr
+    new = tmp_path / "new.json"
+    done = preflight("check", "-i", inventory, "-q", "--output", new)
+    assert done.returncode == 4
+    assert json.loads(new.read_text())["results"]
+    assert "left as it is" not in done.stderr
+
+
+def test_interrupted_before_it_measured_it_replaces_no_snapshot(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "good.json"
+    path.write_text("good")
+    with subprocess.Popen(
+        command("check", "-i", lab.inventory_path, "--output", path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()  # the connections are being made
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, first
+    assert path.read_text() == "good"
+    assert f"{path}: left as it is: nothing was measured in this run\n" in err
+    assert "interrupted" in out.lower()
+
+
+def test_a_row_measured_alone_replaces_a_snapshot(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "row.json"
+    path.write_text("old")
+    wanted = command("check", "-i", lab.inventory_path, "--local", "n1", "-q", "--output", path)
+    assert lab.run("n1", *wanted, check=False).returncode == 3
+    assert json.loads(path.read_text())["results"]
+
+
 def test_an_address_that_is_not_on_its_node(lab: Lab, tmp_path: Path) -> None:
     host = lab.node("n3").addresses[0]
     inventory = edited(lab, tmp_path, n3={"address": "198.19.255.77", "host": host})

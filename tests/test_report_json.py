@@ -153,7 +153,7 @@ def test_one_line_for_each_result_and_node() -> None:
     for line in lines:
         json.loads(line.rstrip("],"))
     assert text.endswith("}\n")
-    assert text.count("\n") == 9 * 8 * 3 + 9 + 3 + 13  # and a line for every other member
+    assert text.count("\n") == 9 * 8 * 3 + 9 + 3 + 14  # and a line for every other member
 
 
 def test_what_is_said_is_escaped() -> None:

@@ -241,10 +241,24 @@ def test_filters_from_the_command_line(file: Path, arguments: Sequence[str], exp
     assert done.returncode == 1
 
 
-def test_a_part_that_is_read_again_says_that_it_is_one(file: Path, tmp_path: Path) -> None:
-    preflight("show", file, "--format", "json", "--verdict", "open", "-o", tmp_path / "part")
-    text = written(load(tmp_path / "part"), "table")
-    assert "-  Showing 25 of 36 cells: verdict open." in text
+@pytest.mark.parametrize("command", ["show", "explain", "rules", "merge", "diff", "diff after"])
+def test_a_part_is_not_read_as_a_run(file: Path, tmp_path: Path, command: str) -> None:
+    part = tmp_path / "part"
+    done = preflight("show", file, "--format", "json", "--verdict", "open", "-o", part)
+    assert done.returncode == preflight("show", file).returncode == 1
+    name, *_ = command.split()
+    files = {"merge": [file, part], "diff": [part, file], "diff after": [file, part]}
+    files["explain"] = [part, "n1", "n2"]
+    done = preflight(name, *files.get(command, [part]))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.strip().endswith(
+        f"{part}: only a part of a run, which `preflight show` filtered (verdict open): "
+        "use the whole file"
+    )
+    assert done.stderr.count("\n") == 1
+    note, *_ = json.loads(part.read_text())["notes"]
+    assert note == "Showing 25 of 36 cells: verdict open."
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "html"])

@@ -538,6 +538,22 @@ def test_interrupted_in_a_later_round_the_one_before_it_is_the_last(
     assert diary.said() == []
 
 
+def test_interrupted_before_anything_was_measured_earlier_snapshots_are_left_alone(
+    lab4: Lab, tmp_path: Path
+) -> None:
+    earlier = tmp_path / "20200101T000000.000Z.json"
+    earlier.write_text("earlier")
+    diary = Diary()
+    diary.on_phase = lambda text: diary.stop()
+    free = FreedAgents(lab4)
+    result = watched(lab4, free, diary, output=tmp_path)
+    assert result.ending is Ending.INTERRUPTED
+    assert list(tmp_path.iterdir()) == [earlier]
+    assert f"{tmp_path}: left as it is: nothing was measured in this run" in diary.notes
+    for session in free.sessions:
+        session.process.wait(30)
+
+
 def test_interrupted_while_it_logs_in(lab4: Lab, tmp_path: Path) -> None:
     diary = Diary()
     diary.on_phase = lambda text: diary.stop()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from preflight.cli.options import Colour, ask, chooser
+from preflight.atomic import holds
+from preflight.cli.options import Colour, ask, chooser, told
 from preflight.cli.output import written
 from preflight.core.model import Inventory, Node
 from preflight.core.options import CheckOptions
@@ -89,9 +90,11 @@ def tell(
 
 
 def save_first(snapshot: Snapshot, output: Path | None, shown: Callable[[], None]) -> None:
-    """What is on the screen can be had again, what was measured cannot."""
+    """What is on the screen can be had again, what was measured cannot: neither now nor before."""
     failure: Exception | None = None
-    if output is not None:
+    if output is not None and snapshot.empty and holds(output):
+        told(f"{output}: left as it is: nothing was measured in this run")
+    elif output is not None:
         from preflight.store import save
 
         try:

@@ -29,6 +29,11 @@ class Record:
         """Whether it is there at all."""
         return key in self._values
 
+    @property
+    def as_it_is(self) -> Mapping[str, object]:
+        """All of it."""
+        return self._values
+
     def at(self, key: str) -> str:
         """Where a member stands in the file."""
         return f"{self._where}.{key}" if self._where else key

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from preflight.core.digest import KEY, digest_of
 from preflight.core.matrix import Matrix
 from preflight.core.meeting import Part
 from preflight.core.meeting import Record as Party
@@ -48,6 +49,7 @@ def read_snapshot(value: object) -> Snapshot:
     """The snapshot that a file's JSON value stands for. Raises UnreadableError."""
     whole = Record(value, "")
     _check_schema(whole)
+    _check_whole(whole)
     nodes, agents = [], []
     for record in whole.records("nodes"):
         agent = _agent(record.record("agent"))
@@ -61,7 +63,7 @@ def read_snapshot(value: object) -> Snapshot:
         raise UnreadableError(f"{len(nodes)} nodes are more than a file can hold")
     matrix = Matrix(nodes, probes, families)
     if whole.has("packed"):
-        _unpack(matrix, whole.record("packed"))
+        _unpack(matrix, whole.record("packed"), edited=not whole.has(KEY))
     else:
         _fill(matrix, whole)
     timings = whole.record("timings")
@@ -156,6 +158,20 @@ def _check_schema(whole: Record) -> None:
     raise UnreadableError(f"not a preflight snapshot: it has no schema {SCHEMA}")
 
 
+def _check_whole(whole: Record) -> None:
+    """It is what preflight wrote, and all of a run."""
+    if whole.has(KEY) and whole.value(KEY) != digest_of(whole.as_it_is):
+        raise UnreadableError(
+            f'changed after preflight wrote it ("{KEY}" does not fit): take the original, or '
+            f'remove its "{KEY}" to read it as edited'
+        )
+    if whole.has("filter"):
+        words = whole.record("filter").words("words")
+        raise UnreadableError(
+            f"only a part of a run, which `preflight show` filtered ({words}): use the whole file"
+        )
+
+
 def _families(whole: Record) -> list[Family]:
     """Those named, or in a file that names none those of the results, as they come."""
     if not whole.has("families"):
@@ -245,6 +261,7 @@ def _fill(matrix: Matrix, whole: Record) -> None:
     probes = {probe.name: i for i, probe in enumerate(matrix.probes)}
     families = {str(family): i for i, family in enumerate(matrix.families)}
     known: dict[Outcome, Outcome] = {}
+    edited = not whole.has(KEY)
     for result in whole.records("results"):
         positions = []
         for key, names in (
@@ -262,26 +279,42 @@ def _fill(matrix: Matrix, whole: Record) -> None:
             raise UnreadableError(f"{result.at('destination')}: the source itself")
         if matrix.outcome(index) is not None:
             raise UnreadableError(f"{result.at('source')}: a second result for one cell")
-        outcome = _outcome(result)
+        outcome = _outcome(result, edited=edited)
         outcome = known.setdefault(outcome, outcome)
         matrix.set(index, outcome, result.maybe_number("rtt_ms"))
 
 
-def _outcome(record: Record) -> Outcome:
-    seen = record.record("evidence")
+def _outcome(record: Record, *, edited: bool) -> Outcome:
+    """What a result says; where it may have been `edited`, its counts must fit each other."""
     rejected_by = record.maybe_text("rejected_by")
     if rejected_by is not None and not is_address(rejected_by):
         raise record.bad("rejected_by", "an address")
-    return Outcome(
+    outcome = Outcome(
         verdict=record.one_of("verdict", Verdict),
         leg=record.maybe_one_of("leg", Leg),
         place=record.maybe_one_of("place", Place),
         cause=record.maybe_one_of("cause", Cause),
         rejected_by=rejected_by,
-        evidence=Evidence(*(seen.maybe_whole(vantage, MOST) for vantage in Evidence._fields)),
+        evidence=_evidence(record.record("evidence"), edited=edited),
         detail=record.maybe_text("detail"),
         hello=_hello(record.record("hello")) if record.value("hello") is not None else None,
     )
+    if outcome.verdict is Verdict.OPEN:
+        for key in ("leg", "place", "cause"):
+            if record.value(key) is not None:
+                raise UnreadableError(f"{record.at(key)}: there, though the verdict is open")
+    return outcome
+
+
+def _evidence(record: Record, *, edited: bool) -> Evidence:
+    for vantage in Evidence._fields:
+        if not record.has(vantage):
+            raise record.bad(vantage, "a number")
+    seen = Evidence(*(record.maybe_whole(vantage, MOST) for vantage in Evidence._fields))
+    for vantage, came in (("arrived", seen.arrived), ("accepted", seen.accepted)):
+        if edited and came is not None and seen.sent is not None and came > seen.sent:
+            raise UnreadableError(f"{record.at(vantage)}: {came}, though {seen.sent} were sent")
+    return seen
 
 
 def _hello(record: Record) -> Hello:
@@ -293,10 +326,10 @@ def _hello(record: Record) -> Hello:
     )
 
 
-def _unpack(matrix: Matrix, packed: Record) -> None:
+def _unpack(matrix: Matrix, packed: Record, *, edited: bool) -> None:
     if packed.whole("form", MOST) != FORM:
         raise UnreadableError(f"{packed.at('form')}: not {FORM}, which this preflight reads")
-    outcomes = [_outcome(record) for record in packed.records("outcomes")]
+    outcomes = [_outcome(record, edited=edited) for record in packed.records("outcomes")]
     try:
         unpack(matrix, outcomes, packed.text("cells"), packed.text("rtt"))
     except ValueError as error:

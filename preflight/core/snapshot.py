@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from preflight.core.matrix import Matrix
-from preflight.core.model import AgentInfo, Phase
+from preflight.core.model import AgentInfo, Phase, Verdict
 
 if TYPE_CHECKING:
     from preflight.core.findings.model import Finding
@@ -30,3 +30,15 @@ class Snapshot:
     findings: Sequence[Finding] = ()  # what matters most first
     records: Sequence[Record] = ()  # of a meeting, for those who join them
     merged: Merged | None = None  # where it is from, if it was put together of several
+
+    @property
+    def empty(self) -> bool:
+        """Nothing was measured: no verdict is known, and no end saw a packet of its own.
+
+        A row measured alone has no verdict but may have its half of the evidence. Of a run that was
+        interrupted that half is by chance.
+        """
+        outcomes = self.matrix.outcomes()
+        if self.records or any(o.verdict is not Verdict.UNKNOWN for o in outcomes):
+            return False
+        return self.interrupted or not any(any(o.evidence) for o in outcomes)

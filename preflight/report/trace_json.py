@@ -25,5 +25,5 @@ def dump(snapshot: Snapshot, looks: Sequence[CellLook], file: TextIO) -> None:
         }
         for look in looks
     ]
-    more = f'"looks": {json.dumps(told)},\n '
+    more = ("looks", json.dumps(told))
     file.writelines(document(snapshot, results(snapshot.matrix), [more]))

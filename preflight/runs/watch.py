@@ -89,6 +89,15 @@ class Album:
         self._failing = False
         return str(path)
 
+    def has_earlier(self) -> bool:
+        """Whether an earlier watch left snapshots there, after which one that holds nothing must
+        not come as the last; says so.
+        """
+        if self._folder is None or not any(self._folder.glob("*.json")):
+            return False
+        self._note(f"{self._folder}: left as it is: nothing was measured in this run")
+        return True
+
     def _free(self, started: str) -> Path:
         assert self._folder is not None  # checked by the caller
         when = started.replace("-", "").replace(":", "")
@@ -232,7 +241,8 @@ class _Watch:
         self._ended = time.monotonic()
         if self._history.rounds < complete:
             if self._last is None:  # what was measured is kept, as a check would
-                self._last, self._unsaved = snapshot, True
+                self._last = snapshot
+                self._unsaved = not (snapshot.empty and self._album.has_earlier())
             return
         snapshot = replace(snapshot, interrupted=False)  # if it was, then in the closer look
         self._tell_nodes()
