@@ -374,9 +374,12 @@ def _rank(group: Group) -> tuple[bool, int, int]:
     )
 
 
-def _importance(finding: Finding) -> tuple[bool, int, int]:
+def _importance(finding: Finding) -> tuple[object, ...]:
+    """Of equals those first that are about the first nodes, in whichever order they were found."""
     worst = min((_WORST_FIRST.index(k.verdict) for k in finding.kinds), default=len(_WORST_FIRST))
-    return finding.severity is not Severity.REQUIRED, worst, -finding.cells
+    about = sorted((b.sources, b.destinations) for b in finding.blocks)
+    tests = sorted((test.probe, test.family) for test in finding.tests)
+    return finding.severity is not Severity.REQUIRED, worst, -finding.cells, about, tests
 
 
 def explained(findings: Sequence[Finding], source: int, destination: int) -> list[Finding]:
