@@ -6,6 +6,8 @@ Objects are plain dicts, as the API server sends them. A `Cluster` may be used b
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -13,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from preflight.cluster import resources
 from preflight.cluster.errors import ClusterError, Fault
 from preflight.cluster.kubeconfig import Access, Endpoint, endpoint
-from preflight.cluster.requests import Requests, Timeouts
+from preflight.cluster.patience import Bounds, Timeouts
+from preflight.cluster.requests import Requests
 from preflight.cluster.resources import Resource
 from preflight.cluster.watch import Change, Object, Watch
 
@@ -64,17 +67,18 @@ def connect(access: Access, timeouts: Timeouts | None = None) -> Cluster:
 class Cluster:
     """One API server, with somebody's rights.
 
-    Every method raises ClusterError. Reads are tried again when the way breaks or the server
-    is busy; writes only where the server said that it did nothing.
+    Every method raises ClusterError, and StoppedError where `bounded` gave a `stop`. Reads are
+    tried again when the way breaks or the server is busy; writes only where the server said that
+    it did nothing.
     """
 
-    def __init__(self, way: Endpoint, timeouts: Timeouts) -> None:
+    def __init__(self, way: Endpoint, timeouts: Timeouts, bounds: Bounds | None = None) -> None:
         self.name = way.name
         self.server = way.server
         self.namespace = way.namespace
         self._way = way
         self._timeouts = timeouts
-        self._requests = Requests(way, timeouts)
+        self._requests = Requests(way, timeouts, bounds or Bounds())
 
     def __enter__(self) -> Self:
         return self
@@ -85,6 +89,16 @@ class Cluster:
     def close(self) -> None:
         """Close its connections; watches end with an error."""
         self._way.client.close()
+
+    def bounded(
+        self, *, seconds: float | None = None, stop: threading.Event | None = None
+    ) -> Cluster:
+        """The same, for what must be over in so many seconds from now, or once `stop` is set.
+
+        A request that begins later still gets a second. Only the original is to be closed.
+        """
+        until = float("inf") if seconds is None else time.monotonic() + seconds
+        return Cluster(self._way, self._timeouts, Bounds(until, stop))
 
     def version(self) -> str:
         """The server's version, `v1.33.2`; also the least that tells whether it answers."""
@@ -154,11 +168,7 @@ class Cluster:
         }
         what = _what(kind, None, namespace)
         path, read = kind.path(namespace), seconds + self._timeouts.connect
-        return Watch(
-            self._way,
-            what,
-            self._requests.send("GET", path, query, None, "", what, read),
-        )
+        return Watch(self._way, what, self._requests.open(path, query, what, read))
 
     def create(self, kind: Resource, body: Object, namespace: str | None = None) -> Object:
         """Make an object. EXISTS where its name is taken."""
@@ -264,8 +274,8 @@ class Cluster:
         }
         path = resources.PODS.path(namespace, pod, "log")
         what = f"the log of pod {namespace}/{pod}"
-        response = self._requests.send("GET", path, query, None, "", what, self._timeouts.read)
-        return self._requests.whole(response, what).decode("utf-8", "replace")
+        answer = self._requests.ask("GET", path, query, None, "", what)
+        return answer.data.decode("utf-8", "replace")
 
     def execute(
         self, namespace: str, pod: str, command: Sequence[str], *, container: str = ""
@@ -287,12 +297,9 @@ class Cluster:
     ) -> Object:
         """One request and its answer; `what` names in an error what was asked for."""
         what = what or path
-        response = self._requests.send(
-            method, path, query or {}, body, content, what, self._timeouts.read
-        )
-        data = self._requests.whole(response, what)
+        answer = self._requests.ask(method, path, query or {}, body, content, what)
         try:
-            told = json.loads(data)
+            told = json.loads(answer.data)
         except ValueError:
             told = None
         if not isinstance(told, dict):
@@ -300,7 +307,7 @@ class Cluster:
                 Fault.BROKEN,
                 f"cluster {self.name}: the answer of {self.server} about {what} is not the "
                 "API's: is that the API server's address?",
-                status=response.status,
+                status=answer.status,
             )
         return told
 

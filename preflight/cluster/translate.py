@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from preflight.cluster.errors import ClusterError, Fault
+from preflight.cluster.patience import LateError
 from preflight.report.text import clean
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def failed(way: Endpoint, method: str, what: str, error: Exception) -> ClusterEr
     refused = isinstance(error, exceptions.NewConnectionError)  # a timeout too, to urllib3
     if isinstance(error, exceptions.ConnectTimeoutError) and not refused:
         text = "no answer to the connection attempt"
-    elif isinstance(error, exceptions.TimeoutError) and not refused:
+    elif isinstance(error, (exceptions.TimeoutError, LateError)) and not refused:
         text = "no answer in time"
     return ClusterError(
         Fault.UNREACHABLE,

@@ -201,7 +201,8 @@ def await_status(
     patience = _Patience()
     while True:
         try:
-            first = Reader(cluster, namespace).read()
+            left = until - time.monotonic()
+            first = Reader(cluster.bounded(seconds=left, stop=stop), namespace).read()
         except ClusterError as error:
             if error.fault is not Fault.UNREACHABLE or time.monotonic() + _AGAIN >= until:
                 raise
