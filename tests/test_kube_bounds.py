@@ -162,11 +162,10 @@ def test_commands_end_where_the_server_is_silent(
     assert "no answer in time" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.usefixtures("workers")
 @pytest.mark.parametrize("presses", [0, 1, 2])
 def test_a_connectivity_check_whose_server_goes_silent(
-    kube: Server,
-    workers: Raw,
-    presses: int,  # noqa: F811
+    kube: Server, raw: Raw, presses: int
 ) -> None:
     """`--timeout` and `--clean-up-timeout` hold, and Ctrl-C is heard at once."""
     with Wire(kube.url) as wire:
@@ -179,7 +178,7 @@ def test_a_connectivity_check_whose_server_goes_silent(
             env={**os.environ, "COLUMNS": "100"},
         )  # fmt: skip
         try:
-            workers.until(f"{SPACES}/{SPACE}", bool)
+            raw.until(f"{SPACES}/{SPACE}", bool)
             wire.hold()
             for press in range(presses):
                 if press:
@@ -194,4 +193,4 @@ def test_a_connectivity_check_whose_server_goes_silent(
     told = " ".join((out + err).split())
     assert "left behind" in told.lower(), out + err
     assert "preflight cilium connectivity-check --clean-up --namespace cilium-test" in told
-    assert there(workers)
+    assert there(raw)
