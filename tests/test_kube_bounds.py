@@ -1,6 +1,10 @@
-"""Requests to an API server that says nothing, or not enough, have an end; Ctrl-C is heard."""
+"""Requests to an API server that says nothing, or not enough, have an end; Ctrl-C is heard.
+
+And answers that are none, or end in the middle, are told without Python's words.
+"""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,10 +20,10 @@ from kubeapi.raw import Raw, Server
 from kubeapi.wire import Wire
 from test_connectivity_check import SPACE, SPACES, there, workers  # noqa: F401
 
-from preflight.cluster import resources
 from preflight.cluster.api import Access, Cluster, Timeouts, connect
 from preflight.cluster.errors import ClusterError, Fault
 from preflight.cluster.patience import StoppedError
+from preflight.cluster.resources import NODES
 
 KUBECONFIG = """
 apiVersion: v1
@@ -126,7 +130,7 @@ def test_an_answer_that_drips(
         cluster.version()
 
 
-@pytest.mark.parametrize("ask", [Cluster.version, lambda c: c.watch(resources.NODES, "1")])
+@pytest.mark.parametrize("ask", [Cluster.version, lambda c: c.watch(NODES, "1")])
 def test_a_request_is_left_when_the_user_wants_to_end(
     silent: int, tmp_path: Path, ask: Callable[[Cluster], object]
 ) -> None:
@@ -194,3 +198,114 @@ def test_a_connectivity_check_whose_server_goes_silent(
     assert "left behind" in told.lower(), out + err
     assert "preflight cilium connectivity-check --clean-up --namespace cilium-test" in told
     assert there(raw)
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[bytes], int]]:
+    """Starts a server that sends its text to everybody who asks, and hangs up."""
+    over = threading.Event()
+    threads = []
+
+    def serve(text: bytes) -> int:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.settimeout(0.1)
+
+        def run() -> None:
+            with listener:
+                while not over.is_set():
+                    try:
+                        peer = listener.accept()[0]
+                    except TimeoutError:
+                        continue
+                    with peer:
+                        peer.settimeout(5)
+                        peer.recv(65536)
+                        peer.sendall(text)
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+        return int(listener.getsockname()[1])
+
+    yield serve
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
+PYTHON = re.compile(r"object|indices|iterable|attribute|literal|Error|int\(|None|bytes|class|0x")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"items": 3}',
+        b'{"items": [1]}',
+        b'{"items": [{}]}',
+        b'{"items": [{"metadata": 3}]}',
+        b'{"items": [{"metadata": {"name": 3}}]}',
+        b'{"items": [], "metadata": "x"}',
+        b"[]",
+        b"3",
+        b"{",
+        b"",
+    ],
+)
+def test_answers_of_another_shape(
+    answering: Callable[[bytes], int], tmp_path: Path, body: bytes
+) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
+    with cluster_at(tmp_path, answering(head.encode() + body)) as cluster:
+        for ask in (
+            lambda: cluster.find(NODES),
+            lambda: cluster.get(NODES, "n"),
+        ):
+            with pytest.raises(ClusterError, match="is not the API's") as caught:
+                ask()
+            assert not PYTHON.search(str(caught.value)), caught.value
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"3",
+        b"[]",
+        b'{"type": "ADDED", "object": 3}',
+        b'{"type": "ADDED", "object": {}}',
+        b'{"type": "WHAT", "object": {"metadata": {"name": "n"}}}',
+        b'{"type": "ERROR", "object": {"code": "x"}}',
+        b"{",
+    ],
+)
+def test_watches_of_another_shape(
+    answering: Callable[[bytes], int], tmp_path: Path, line: bytes
+) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(line) + 1}\r\n\r\n"
+    with cluster_at(tmp_path, answering(head.encode() + line + b"\n")) as cluster:
+        with pytest.raises(ClusterError) as caught:
+            list(cluster.watch(NODES, "1"))
+        assert caught.value.fault is Fault.BROKEN
+        assert not PYTHON.search(str(caught.value)), caught.value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{",
+    ],
+)
+def test_answers_that_end_in_the_middle(
+    answering: Callable[[bytes], int],
+    tmp_path: Path,
+    text: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("preflight.cluster.requests._PAUSES", (0.01,))
+    with cluster_at(tmp_path, answering(text)) as cluster:
+        for ask in (cluster.version, lambda: list(cluster.watch(NODES, "1"))):
+            with pytest.raises(ClusterError) as caught:
+                ask()
+            assert caught.value.fault is Fault.UNREACHABLE
+            assert str(caught.value).endswith("the connection ended in the middle of the answer")

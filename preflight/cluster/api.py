@@ -18,7 +18,7 @@ from preflight.cluster.kubeconfig import Access, Endpoint, endpoint
 from preflight.cluster.patience import Bounds, Timeouts
 from preflight.cluster.requests import Requests
 from preflight.cluster.resources import Resource
-from preflight.cluster.watch import Change, Object, Watch
+from preflight.cluster.watch import Change, Object, Watch, is_object
 
 if TYPE_CHECKING:
     from preflight.cluster.execution import Execution
@@ -106,7 +106,11 @@ class Cluster:
 
     def get(self, kind: Resource, name: str, namespace: str | None = None) -> Object:
         """One object."""
-        return self.request("GET", kind.path(namespace, name), what=_what(kind, name, namespace))
+        what = _what(kind, name, namespace)
+        told = self.request("GET", kind.path(namespace, name), what=what)
+        if not is_object(told):
+            raise self._strange(what)
+        return told
 
     def find(
         self,
@@ -138,8 +142,12 @@ class Cluster:
                 query={**query, "continue": token},
                 what=_what(kind, None, namespace),
             )
-            items += told.get("items") or ()
-            about = told.get("metadata") or {}
+            page, about = told.get("items") or [], told.get("metadata") or {}
+            if not (isinstance(page, list) and all(map(is_object, page))):
+                raise self._strange(_what(kind, None, namespace))
+            if not isinstance(about, dict):
+                raise self._strange(_what(kind, None, namespace))
+            items += page
             token = about.get("continue") or ""
             if not token:
                 return Listing(items, str(about.get("resourceVersion", "")))
@@ -303,13 +311,16 @@ class Cluster:
         except ValueError:
             told = None
         if not isinstance(told, dict):
-            raise ClusterError(
-                Fault.BROKEN,
-                f"cluster {self.name}: the answer of {self.server} about {what} is not the "
-                "API's: is that the API server's address?",
-                status=answer.status,
-            )
+            raise self._strange(what, answer.status)
         return told
+
+    def _strange(self, what: str, status: int = 200) -> ClusterError:
+        return ClusterError(
+            Fault.BROKEN,
+            f"cluster {self.name}: the answer of {self.server} about {what} is not the API's: "
+            "is that the API server's address?",
+            status=status,
+        )
 
 
 def _what(kind: Resource, name: str | None, namespace: str | None) -> str:

@@ -145,7 +145,8 @@ class _Follower:
                 self._over.wait(pause)
             except Exception as error:  # what no API server sends: known, and begun anew
                 version = ""
-                what = f"watching {self._query.kind}: {type(error).__name__}: {error}"
+                of = f"cluster {self._cluster.name}: what it says of {self._query.kind.plural}"
+                what = f"{of} cannot be understood ({type(error).__name__})"
                 self._set(error=ClusterError(Fault.BROKEN, what))
                 self._over.wait(_POLL)
 
