@@ -130,7 +130,10 @@ def test_an_answer_that_drips(
         cluster.version()
 
 
-@pytest.mark.parametrize("ask", [Cluster.version, lambda c: c.watch(NODES, "1")])
+@pytest.mark.parametrize(
+    "ask",
+    [Cluster.version, lambda c: c.watch(NODES, "1"), lambda c: c.execute("default", "p", ["true"])],
+)
 def test_a_request_is_left_when_the_user_wants_to_end(
     silent: int, tmp_path: Path, ask: Callable[[Cluster], object]
 ) -> None:

@@ -9,15 +9,17 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from preflight.cluster import resources
 from preflight.cluster.errors import ClusterError, Fault
 from preflight.cluster.kubeconfig import Access, Endpoint, endpoint
-from preflight.cluster.patience import Bounds, Timeouts
+from preflight.cluster.patience import Bounds, LateError, Patience, Timeouts
 from preflight.cluster.requests import Requests
 from preflight.cluster.resources import Resource
+from preflight.cluster.translate import failed
 from preflight.cluster.watch import Change, Object, Watch, is_object
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ __all__ = [
 _PAGE = 500  # objects asked for at a time
 _RESTARTS = 3  # of a listing whose continue token expired
 _WATCH = 25  # seconds that the server holds a watch; a dead way is noticed soon after
+_BEGIN = 30.0  # seconds until a process runs: server, kubelet and container runtime
 
 
 class Merge(StrEnum):
@@ -78,7 +81,8 @@ class Cluster:
         self.namespace = way.namespace
         self._way = way
         self._timeouts = timeouts
-        self._requests = Requests(way, timeouts, bounds or Bounds())
+        self._bounds = bounds or Bounds()
+        self._requests = Requests(way, timeouts, self._bounds)
 
     def __enter__(self) -> Self:
         return self
@@ -291,7 +295,16 @@ class Cluster:
         """Start a process in a container, its stdin, stdout and stderr in our hands."""
         from preflight.cluster.execution import execute
 
-        return execute(self._way, namespace, pod, command, container=container)
+        limits = replace(self._timeouts, read=_BEGIN, whole=_BEGIN)
+        try:
+            return Patience(limits, self._bounds).during(
+                lambda: execute(
+                    self._way, namespace, pod, command, container=container, seconds=_BEGIN
+                )
+            )
+        except LateError as error:
+            what = f"a process in pod {namespace}/{pod}"
+            raise failed(self._way, "start", what, error) from error
 
     def request(
         self,

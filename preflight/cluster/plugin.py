@@ -45,8 +45,9 @@ def answer(plugin: Any, before: Any = None) -> dict[str, Any]:
     about: dict[str, Any] = {"interactive": talks}
     if before:
         about["response"] = before
-    if plugin.cluster:
-        cluster = plugin.cluster.value
+    given = getattr(plugin, "cluster", None)  # older clients do not have it
+    if given:
+        cluster = given.value
         own = [e for e in cluster.get("extensions") or () if e.get("name") == _EXTENSION]
         about["cluster"] = {**cluster, "config": own[0].get("extension")} if own else cluster
     request = {"apiVersion": plugin.api_version, "kind": "ExecCredential", "spec": about}

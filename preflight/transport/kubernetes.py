@@ -86,6 +86,7 @@ class KubernetesConnector:
     def connect(self, node: Node) -> Session:
         """Start python on `node`; the first that asks has all pods made."""
         from preflight.cluster.errors import ClusterError
+        from preflight.cluster.patience import StoppedError
 
         ground = self._stand()
         pod = self._pod(ground, node)
@@ -96,6 +97,8 @@ class KubernetesConnector:
             )
         except ClusterError as error:
             raise NodeError(AgentState.FAILED, str(error)) from error
+        except StoppedError as error:
+            raise NodeError(AgentState.FAILED, "the run was ended") from error
         return PodSession(execution, f"pod {ground.namespace}/{pod}", self._timeouts)
 
     def _stand(self) -> _Ground:
