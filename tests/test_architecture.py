@@ -15,7 +15,7 @@ ALLOWED = {
     "wire": set(),
     "errors": set(),
     "craft": {"core", "craft"},
-    "cluster": {"core", "cluster", "errors", "report"},
+    "cluster": {"core", "cluster", "errors", "report", "inventory"},
     "report": {"core", "report", "preflight", "atomic"},
     "inventory": {"core", "inventory", "errors"},
     "spec": {"core", "inventory", "errors", "spec"},

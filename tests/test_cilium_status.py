@@ -227,6 +227,26 @@ def test_cilium_nodes_against_nodes(raw: Raw, status: Status) -> None:
     assert "10.99.0.1" in ran.out
 
 
+def test_a_cilium_node_without_an_address(raw: Raw, status: Status) -> None:
+    scene.well(raw)
+    raw.patch(f"{scene.CILIUM_NODES}/n2", {"spec": {"addresses": []}})
+    assert problems(status()) == {"cilium-node-address": ["n2"]}
+    shown = " ".join(status(table=True).out.split())
+    assert "the CiliumNode object of n2 has no address" in shown
+    assert "know nowhere to tunnel to" in shown
+    assert "second one" not in shown
+
+
+def test_why_a_container_ended_may_be_endless(raw: Raw, status: Status) -> None:
+    scene.well(raw)
+    pods = scene.pods(raw, scene.AGENTS, 4)
+    scene.put(raw, pods["n1"], restarts=2, ended="x" * 3000, ago=timedelta(minutes=3))
+    table = status(table=True, columns=80).out
+    assert "…" in table
+    assert len(table) < 3000
+    assert "x" * 200 not in "".join(table.split())
+
+
 def test_one_operator_too_few(raw: Raw, status: Status) -> None:
     """The second one finds no second node."""
     scene.well(raw, 2, 2)
@@ -620,9 +640,9 @@ def test_an_overloaded_server_is_asked_again(emulator: Emulator, cli: Run) -> No
     [
         ("", "empty"),
         ("[1, 2]", "not a usable kubeconfig"),
-        ("a: [", "not a usable kubeconfig"),
+        ("a: [", "not valid YAML"),
         ("apiVersion: v1\nkind: Config\n", "not a usable kubeconfig"),
-        ("\0\1binary", "not a usable kubeconfig"),
+        ("\0\1binary", "control character"),
     ],
 )
 def test_kubeconfigs_that_are_none(

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from inprocess import Done, Run
 from kubeapi.raw import Raw, Server
+from kubeapi.wire import Wire
 
 from preflight import inventory
 
@@ -192,3 +193,12 @@ def test_wrong_arguments(arguments: tuple[str, ...], says: str, cli: Run) -> Non
     done = cli("check", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
+
+
+def test_a_server_that_refuses_is_told_as_that(kube: Server, cli: Run) -> None:
+    """And not as what was found out of the file on the way."""
+    with Wire(kube.url) as wire:
+        wire.down()
+        done = cli("inventory", "import", kube.kubeconfig("admin", wire.url))
+    assert done.returncode == 4
+    assert done.stderr.rstrip().endswith("to read nodes: Connection refused")

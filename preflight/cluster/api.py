@@ -6,16 +6,21 @@ Objects are plain dicts, as the API server sends them. A `Cluster` may be used b
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from preflight.cluster import resources
 from preflight.cluster.errors import ClusterError, Fault
 from preflight.cluster.kubeconfig import Access, Endpoint, endpoint
-from preflight.cluster.requests import Requests, Timeouts
+from preflight.cluster.patience import Bounds, LateError, Patience, Timeouts
+from preflight.cluster.requests import Requests
 from preflight.cluster.resources import Resource
-from preflight.cluster.watch import Change, Object, Watch
+from preflight.cluster.translate import failed
+from preflight.cluster.watch import Change, Object, Watch, is_object
 
 if TYPE_CHECKING:
     from preflight.cluster.execution import Execution
@@ -37,6 +42,7 @@ __all__ = [
 _PAGE = 500  # objects asked for at a time
 _RESTARTS = 3  # of a listing whose continue token expired
 _WATCH = 25  # seconds that the server holds a watch; a dead way is noticed soon after
+_BEGIN = 30.0  # seconds until a process runs: server, kubelet and container runtime
 
 
 class Merge(StrEnum):
@@ -64,17 +70,19 @@ def connect(access: Access, timeouts: Timeouts | None = None) -> Cluster:
 class Cluster:
     """One API server, with somebody's rights.
 
-    Every method raises ClusterError. Reads are tried again when the way breaks or the server
-    is busy; writes only where the server said that it did nothing.
+    Every method raises ClusterError, and StoppedError where `bounded` gave a `stop`. Reads are
+    tried again when the way breaks or the server is busy; writes only where the server said that
+    it did nothing.
     """
 
-    def __init__(self, way: Endpoint, timeouts: Timeouts) -> None:
+    def __init__(self, way: Endpoint, timeouts: Timeouts, bounds: Bounds | None = None) -> None:
         self.name = way.name
         self.server = way.server
         self.namespace = way.namespace
         self._way = way
         self._timeouts = timeouts
-        self._requests = Requests(way, timeouts)
+        self._bounds = bounds or Bounds()
+        self._requests = Requests(way, timeouts, self._bounds)
 
     def __enter__(self) -> Self:
         return self
@@ -86,13 +94,27 @@ class Cluster:
         """Close its connections; watches end with an error."""
         self._way.client.close()
 
+    def bounded(
+        self, *, seconds: float | None = None, stop: threading.Event | None = None
+    ) -> Cluster:
+        """The same, for what must be over in so many seconds from now, or once `stop` is set.
+
+        A request that begins later still gets a second. Only the original is to be closed.
+        """
+        until = float("inf") if seconds is None else time.monotonic() + seconds
+        return Cluster(self._way, self._timeouts, Bounds(until, stop))
+
     def version(self) -> str:
         """The server's version, `v1.33.2`; also the least that tells whether it answers."""
         return str(self.request("GET", "/version", what="its version").get("gitVersion", ""))
 
     def get(self, kind: Resource, name: str, namespace: str | None = None) -> Object:
         """One object."""
-        return self.request("GET", kind.path(namespace, name), what=_what(kind, name, namespace))
+        what = _what(kind, name, namespace)
+        told = self.request("GET", kind.path(namespace, name), what=what)
+        if not is_object(told):
+            raise self._strange(what)
+        return told
 
     def find(
         self,
@@ -124,8 +146,12 @@ class Cluster:
                 query={**query, "continue": token},
                 what=_what(kind, None, namespace),
             )
-            items += told.get("items") or ()
-            about = told.get("metadata") or {}
+            page, about = told.get("items") or [], told.get("metadata") or {}
+            if not (isinstance(page, list) and all(map(is_object, page))):
+                raise self._strange(_what(kind, None, namespace))
+            if not isinstance(about, dict):
+                raise self._strange(_what(kind, None, namespace))
+            items += page
             token = about.get("continue") or ""
             if not token:
                 return Listing(items, str(about.get("resourceVersion", "")))
@@ -154,11 +180,7 @@ class Cluster:
         }
         what = _what(kind, None, namespace)
         path, read = kind.path(namespace), seconds + self._timeouts.connect
-        return Watch(
-            self._way,
-            what,
-            self._requests.send("GET", path, query, None, "", what, read),
-        )
+        return Watch(self._way, what, self._requests.open(path, query, what, read))
 
     def create(self, kind: Resource, body: Object, namespace: str | None = None) -> Object:
         """Make an object. EXISTS where its name is taken."""
@@ -264,8 +286,8 @@ class Cluster:
         }
         path = resources.PODS.path(namespace, pod, "log")
         what = f"the log of pod {namespace}/{pod}"
-        response = self._requests.send("GET", path, query, None, "", what, self._timeouts.read)
-        return self._requests.whole(response, what).decode("utf-8", "replace")
+        answer = self._requests.ask("GET", path, query, None, "", what)
+        return answer.data.decode("utf-8", "replace")
 
     def execute(
         self, namespace: str, pod: str, command: Sequence[str], *, container: str = ""
@@ -273,7 +295,16 @@ class Cluster:
         """Start a process in a container, its stdin, stdout and stderr in our hands."""
         from preflight.cluster.execution import execute
 
-        return execute(self._way, namespace, pod, command, container=container)
+        limits = replace(self._timeouts, read=_BEGIN, whole=_BEGIN)
+        try:
+            return Patience(limits, self._bounds).during(
+                lambda: execute(
+                    self._way, namespace, pod, command, container=container, seconds=_BEGIN
+                )
+            )
+        except LateError as error:
+            what = f"a process in pod {namespace}/{pod}"
+            raise failed(self._way, "start", what, error) from error
 
     def request(
         self,
@@ -287,22 +318,22 @@ class Cluster:
     ) -> Object:
         """One request and its answer; `what` names in an error what was asked for."""
         what = what or path
-        response = self._requests.send(
-            method, path, query or {}, body, content, what, self._timeouts.read
-        )
-        data = self._requests.whole(response, what)
+        answer = self._requests.ask(method, path, query or {}, body, content, what)
         try:
-            told = json.loads(data)
+            told = json.loads(answer.data)
         except ValueError:
             told = None
         if not isinstance(told, dict):
-            raise ClusterError(
-                Fault.BROKEN,
-                f"cluster {self.name}: the answer of {self.server} about {what} is not the "
-                "API's: is that the API server's address?",
-                status=response.status,
-            )
+            raise self._strange(what, answer.status)
         return told
+
+    def _strange(self, what: str, status: int = 200) -> ClusterError:
+        return ClusterError(
+            Fault.BROKEN,
+            f"cluster {self.name}: the answer of {self.server} about {what} is not the API's: "
+            "is that the API server's address?",
+            status=status,
+        )
 
 
 def _what(kind: Resource, name: str | None, namespace: str | None) -> str:

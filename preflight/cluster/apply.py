@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from preflight.cluster import resources
 from preflight.cluster.api import Cluster
 from preflight.cluster.errors import ClusterError, Fault
+from preflight.cluster.patience import StoppedError
 from preflight.cluster.resources import Resource
 
 _KNOWN = {(r.version, r.kind): r for r in vars(resources).values() if isinstance(r, Resource)}
@@ -80,6 +81,8 @@ def apply(
                     refused.append(Refusal(kind, name, "the API server does not serve this kind"))
                 else:
                     cluster.create(resource, dict(body), namespace)
+                break
+            except StoppedError:
                 break
             except ClusterError as error:
                 if error.fault is Fault.EXISTS:

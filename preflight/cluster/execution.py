@@ -134,9 +134,9 @@ def execute(
     command: Sequence[str],
     *,
     container: str = "",
-    seconds: float = 30.0,
+    seconds: float,
 ) -> Execution:
-    """Start a process; `seconds` is for the connection until the server agrees."""
+    """Start a process; `seconds` is for each step until the server agrees."""
     from websocket import WebSocket, WebSocketBadStatusException
 
     what = f"a process in pod {namespace}/{pod}"

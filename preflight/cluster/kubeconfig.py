@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from preflight.cluster import kubefile, plugin
+from preflight.cluster.kubefile import is_url
 from preflight.errors import FileError, UsageError
 from preflight.report.text import clean
 
@@ -21,6 +22,7 @@ MISSING_EXTRA = (
     "this needs the Kubernetes client, which is not installed: pip install 'preflight[kubernetes]'"
 )
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
+_LONGEST = 200  # characters of the client's own words
 _DEFAULT = "~/.kube/config"
 
 
@@ -85,32 +87,38 @@ def _from_files(paths: str, context: str | None) -> Endpoint:
 
     shown = clean(paths)
     _readable(paths)
+    names = kubefile.names_of(paths)
+    if context is not None and context not in names.contexts:
+        there = ", ".join(map(clean, names.contexts)) or "none"
+        raise UsageError(f"{shown}: no context {clean(context)}; it has {there}")
+    name, cluster = kubefile.chosen(names, context, shown)
+    plugin.bound()
     heard = _Heard()
     logging.getLogger().addHandler(heard)
     try:
-        contexts, current = config.list_kube_config_contexts(config_file=paths)
-        chosen = _chosen(contexts, current, context, shown)
-        _user_there(paths, chosen, shown)
         client = config.new_client_from_config(
-            config_file=paths, context=chosen["name"], persist_config=False
+            config_file=paths, context=name, persist_config=False
         )
-    except config.ConfigException as error:
-        raise FileError(f"{shown}: not a usable kubeconfig: {clean(str(error))}") from error
-    except (FileError, UsageError):
-        raise
-    except Exception as error:  # it takes a file's word for every type
-        what = clean(str(error)) or type(error).__name__
-        raise FileError(f"{shown}: not a usable kubeconfig: {what}") from error
+    except Exception as error:
+        raise FileError(f"{shown}: not a usable kubeconfig: {_words(error)}") from error
     finally:
         logging.getLogger().removeHandler(heard)
     if heard.said:
         raise FileError(
-            f"{shown}: context {clean(chosen['name'])}: its credential plugin failed: "
+            f"{shown}: context {clean(name)}: its credential plugin failed: "
             f"{heard.said}; run it by hand to see why"
         )
-    inner = chosen.get("context") or {}
-    name = clean(str(inner.get("cluster") or chosen["name"]))
-    return _endpoint(client, name, inner.get("namespace"), shown)
+    return _endpoint(client, clean(cluster), names.contexts[name].namespace, shown)
+
+
+def _words(error: Exception) -> str:
+    """What the client says, as far as it is about the file and does not quote it: secrets."""
+    from kubernetes.config import ConfigException
+
+    if isinstance(error, (ConfigException, OSError)):
+        said = clean(str(error)).partition("{")[0].strip()
+        return said[:_LONGEST]
+    return f"the Kubernetes client cannot read it ({type(error).__name__})"
 
 
 def _readable(paths: str) -> None:
@@ -133,29 +141,6 @@ def _readable(paths: str) -> None:
         raise problem
 
 
-def _chosen(contexts: list[Any], current: Any, wanted: str | None, shown: str) -> Any:
-    if wanted is None:
-        return current
-    for context in contexts:
-        if context["name"] == wanted:
-            return context
-    names = ", ".join(clean(str(context["name"])) for context in contexts)
-    raise UsageError(f"{shown}: no context {clean(wanted)}; it has {names}")
-
-
-def _user_there(paths: str, chosen: Any, shown: str) -> None:
-    """The client takes a user that the files do not have for one without credentials."""
-    from kubernetes.config.kube_config import KubeConfigMerger
-
-    wanted = (chosen.get("context") or {}).get("user")
-    users = KubeConfigMerger(paths).config.safe_get("users") or ()
-    if wanted and not any(user["name"] == wanted for user in users):
-        raise FileError(
-            f"{shown}: context {clean(str(chosen['name']))} wants the user {clean(str(wanted))}, "
-            "and there is none"
-        )
-
-
 def _in_cluster() -> Endpoint:
     from kubernetes import client, config
 
@@ -172,11 +157,10 @@ def _in_cluster() -> Endpoint:
 def _endpoint(client: ApiClient, name: str, namespace: object, shown: str) -> Endpoint:
     configuration = client.configuration
     server = str(configuration.host)
-    parts = urlsplit(server)
-    if parts.scheme not in ("https", "http") or not parts.hostname:
+    if not is_url(server):
         raise FileError(f"{shown}: cluster {name}: server is not a URL: {clean(server)}")
     expired = None
-    if parts.scheme == "https":
+    if server.startswith("https:"):
         _loadable(configuration, f"{shown}: cluster {name}")
         expired = _expired(configuration.cert_file)
     if not configuration.verify_ssl:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from preflight.cluster.errors import ClusterError, Fault
+from preflight.cluster.patience import LateError
+from preflight.errors import PreflightError
 from preflight.report.text import clean
 
 if TYPE_CHECKING:
@@ -83,20 +85,34 @@ def failed(way: Endpoint, method: str, what: str, error: Exception) -> ClusterEr
     refused = isinstance(error, exceptions.NewConnectionError)  # a timeout too, to urllib3
     if isinstance(error, exceptions.ConnectTimeoutError) and not refused:
         text = "no answer to the connection attempt"
-    elif isinstance(error, exceptions.TimeoutError) and not refused:
+    elif isinstance(error, (exceptions.TimeoutError, LateError)) and not refused:
         text = "no answer in time"
+    elif isinstance(error, exceptions.ProtocolError) and _cut_short(error):
+        text = "the connection ended in the middle of the answer"
     return ClusterError(
         Fault.UNREACHABLE,
         f"cluster {way.name}: {way.server} cannot be reached to {doing}: {text}",
     )
 
 
+def _cut_short(error: BaseException | None) -> bool:
+    """An answer without its end; what urllib3 makes of it is about numbers of bytes, or a
+    ValueError where it wants to read the length of the next chunk."""
+    from http.client import IncompleteRead
+
+    while error is not None and not isinstance(error, IncompleteRead):
+        if type(error) is ValueError:
+            return True
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def _innermost(error: BaseException) -> str:
     """The system's own words, without the wrapping of urllib3."""
     while True:
         inner = error.__cause__ or error.__context__ or getattr(error, "reason", None)
-        if not isinstance(inner, BaseException):
-            break
+        if not isinstance(inner, BaseException) or isinstance(inner, PreflightError):
+            break  # what was being handled meanwhile is another story
         error = inner
     if isinstance(error, OSError) and error.strerror and not hasattr(error, "verify_message"):
         return error.strerror

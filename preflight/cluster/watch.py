@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from preflight.cluster.errors import ClusterError, Fault
 from preflight.cluster.translate import answered, failed
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 
+def is_object(told: Any) -> TypeGuard[Object]:
+    """Whether it is what the API calls an object: it has metadata with a name."""
+    about = told.get("metadata") if isinstance(told, dict) else None
+    return isinstance(about, dict) and isinstance(about.get("name"), str)
+
+
 class Change(NamedTuple):
     """What a watch tells: `kind` is ADDED, MODIFIED, DELETED or BOOKMARK."""
 
@@ -27,7 +33,8 @@ class Change(NamedTuple):
     @property
     def version(self) -> str:
         """The resource version that a watch goes on from."""
-        return str((self.object.get("metadata") or {}).get("resourceVersion", ""))
+        about = self.object.get("metadata")
+        return str(about.get("resourceVersion", "")) if isinstance(about, dict) else ""
 
 
 class Watch:
@@ -50,16 +57,31 @@ class Watch:
     def __iter__(self) -> Iterator[Change]:
         try:
             for line in self._lines():
-                change = Change(str(line.get("type")), line.get("object") or {})
+                change = self._change(line)
                 if change.kind == "ERROR":
-                    code = int(change.object.get("code") or 500)
-                    raise answered(self._way, "GET", self._what, code, change.object)
+                    code = change.object.get("code")
+                    status = code if isinstance(code, int) else 500
+                    raise answered(self._way, "GET", self._what, status, change.object)
                 yield change
         finally:
             self._response.close()  # in the middle of an answer: not for the pool
             self._response.release_conn()
 
-    def _lines(self) -> Iterator[Object]:
+    def _change(self, line: Any) -> Change:
+        """Raises ClusterError for what is none."""
+        kind = line.get("type") if isinstance(line, dict) else None
+        told = line.get("object") if isinstance(line, dict) else None
+        if kind in ("ERROR", "BOOKMARK") and isinstance(told, dict):
+            return Change(kind, told)
+        if kind in ("ADDED", "MODIFIED", "DELETED") and is_object(told):
+            return Change(kind, told)
+        raise ClusterError(
+            Fault.BROKEN,
+            f"cluster {self._way.name}: what {self._way.server} says while watching {self._what} "
+            "is not the API's",
+        )
+
+    def _lines(self) -> Iterator[Any]:
         rest = b""
         try:
             for chunk in self._response.stream(65536):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 from preflight.cluster.api import Change, Cluster, Object, Watch
 from preflight.cluster.errors import ClusterError, Fault
+from preflight.cluster.patience import StoppedError
 from preflight.cluster.resources import Resource
 
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds before each next attempt; the last one from then on
@@ -86,14 +87,14 @@ class _Follower:
     def __init__(
         self, cluster: Cluster, query: Query, lock: threading.Condition, tell: Any
     ) -> None:
-        self._cluster = cluster
+        self._over = threading.Event()
+        self._cluster = cluster.bounded(stop=self._over)
         self._query = query
         self._lock = lock
         self._tell = tell
         self._items: dict[str, Object] | None = None
         self._error: ClusterError | None = None
         self._watch: Watch | None = None
-        self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
@@ -107,7 +108,7 @@ class _Follower:
             watch.stop()
 
     def join(self) -> None:
-        # A thread that is still waiting for an answer holds nothing: it ends with its request.
+        # A thread that still waits in a watch holds nothing: it ends with its request.
         self._thread.join(1.0)
 
     def state(self) -> State:
@@ -124,6 +125,8 @@ class _Follower:
                     listed = True
                 version = self._go_on(version)
                 failures = 0
+            except StoppedError:
+                return
             except ClusterError as error:
                 if self._over.is_set():
                     return
@@ -142,7 +145,8 @@ class _Follower:
                 self._over.wait(pause)
             except Exception as error:  # what no API server sends: known, and begun anew
                 version = ""
-                what = f"watching {self._query.kind}: {type(error).__name__}: {error}"
+                of = f"cluster {self._cluster.name}: what it says of {self._query.kind.plural}"
+                what = f"{of} cannot be understood ({type(error).__name__})"
                 self._set(error=ClusterError(Fault.BROKEN, what))
                 self._over.wait(_POLL)
 

@@ -154,7 +154,7 @@ def text_of(path: str, problems: Problems, what: str = "inventory") -> str:
     except ValueError as exc:  # a NUL in the path
         raise problems.fatal(f"is not a file name: {exc}") from exc
     if len(data) > _MOST_BYTES:
-        raise problems.fatal(f"is larger than {_MOST_BYTES // 2**20} MiB: not an inventory")
+        raise problems.fatal(f"is larger than {_MOST_BYTES // 2**20} MiB: no {what} is")
     try:
         return data.decode()  # the parser skips the byte order mark that Windows editors write
     except UnicodeDecodeError as exc:
@@ -281,7 +281,7 @@ class _Composer:
         self._values += values
         if self._values > _MOST_VALUES:
             raise self._problems.fatal(
-                f"holds more than {_MOST_VALUES:,} values, counting aliases: not an inventory", line
+                f"holds more than {_MOST_VALUES:,} values, counting aliases: too many", line
             )
 
 

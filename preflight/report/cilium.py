@@ -15,9 +15,11 @@ from preflight.core.model import Node, Severity
 from preflight.core.naming import Naming
 from preflight.core.terms import listed, plural
 from preflight.report.paper import Paper
-from preflight.report.text import Speech, clean
+from preflight.report.text import Speech, clean, shorten
 
 _NARROWEST = 40
+_ENDS = 40  # characters of why containers ended, in a cell
+_LONGEST = 400  # characters of one line of evidence: a node's own words have no limit
 _MOST = 12  # nodes with a row each; of more only what is wrong with them
 _NAMES = 8  # names of nodes that the cluster no longer has
 _HEADS = {Severity.REQUIRED: "Must be changed", Severity.RECOMMENDED: "Should be looked at"}
@@ -155,7 +157,8 @@ def _table(status: Status) -> list[tuple[str, ...]]:
 
 def _restarts(pod: Pod) -> str:
     ends = dict.fromkeys(c.ended for c in pod.containers if c.restarts and c.ended and not c.init)
-    return f"{pod.restarts} ({', '.join(ends)})" if ends and pod.restarts else str(pod.restarts)
+    told = shorten(", ".join(ends), _ENDS)
+    return f"{pod.restarts} ({told})" if ends and pod.restarts else str(pod.restarts)
 
 
 class _Names:
@@ -192,7 +195,7 @@ def _problems(problems: Sequence[Problem], severity: Severity, names: _Names, pa
         title = problem.title.replace("{nodes}", names(problem.nodes))
         paper.sentence((title, _STYLES[severity]), indent=2)
         for line in problem.evidence:
-            paper.bullet((line, "dim"), indent=4)
+            paper.bullet((shorten(line, _LONGEST), "dim"), indent=4)
         if problem.advice:
             paper.sentence(problem.advice, indent=4)
         if problem.command:

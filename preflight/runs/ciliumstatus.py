@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from preflight.cluster import resources
 from preflight.cluster.errors import ClusterError, Fault
+from preflight.cluster.patience import StoppedError
 from preflight.core.cluster.model import mapping, text, texts
 from preflight.core.cluster.status import Read, Status, Unread, judge
 
@@ -199,9 +200,15 @@ def await_status(
     """
     until = time.monotonic() + seconds
     patience = _Patience()
+    status: Status | None = None
     while True:
         try:
-            first = Reader(cluster, namespace).read()
+            left = until - time.monotonic()
+            first = Reader(cluster.bounded(seconds=left, stop=stop), namespace).read()
+        except StoppedError:
+            if status is None:
+                raise
+            return status
         except ClusterError as error:
             if error.fault is not Fault.UNREACHABLE or time.monotonic() + _AGAIN >= until:
                 raise

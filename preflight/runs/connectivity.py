@@ -24,6 +24,7 @@ from preflight.cluster.connectivity.making import make_all
 from preflight.cluster.connectivity.reckoning import reckon
 from preflight.cluster.errors import ClusterError, Fault
 from preflight.cluster.namespace import found, keep, make, remove
+from preflight.cluster.patience import StoppedError
 from preflight.cluster.resources import (
     CILIUM_POLICIES,
     DEPLOYMENTS,
@@ -39,7 +40,16 @@ from preflight.core.connectivity.workloads import WORKLOADS
 from preflight.errors import ExitCode, PreflightError, UsageError
 from preflight.report.text import clean
 
+_AFTER = 5.0  # seconds for what is asked once the pods were seen
 _OWN = (SERVICES, CILIUM_POLICIES, DEPLOYMENTS)
+
+
+class InterruptedRunError(ClusterError):
+    """The user wanted to end while the cluster was being asked for something."""
+
+    def __init__(self, fault: Fault, text: str, **more: Any) -> None:
+        super().__init__(fault, text, **more)
+        self.exit_code = ExitCode.INTERRUPTED
 
 
 class LeftError(PreflightError):
@@ -59,8 +69,9 @@ def check(
     started, run = _now(), secrets.token_hex(4)
     name = options.settings.namespace
     teller.phase("looking at the cluster")
-    plan = _plan(cluster, options)
-    before = scene.survey(cluster, plan)
+    looking = cluster.bounded(seconds=options.timeout, stop=stop)
+    plan = _plan(looking, options)
+    before = scene.survey(looking, plan)
     settings = _fitted(options.settings, before, given=options.given is not None)
     teller.phase(f"making namespace {name}")
     _vacated(cluster, before.there, name, options, teller, stop)
@@ -74,10 +85,13 @@ def check(
     abandoned = False
     with _not_abandoned(name, options.where):
         try:
-            own = make(cluster, name, run, started, _who())
-            seen = _within(cluster, options, settings, before, plan, notes, stop, teller, clock)
+            using = cluster.bounded(seconds=options.timeout, stop=stop)
+            own = make(using, name, run, started, _who())
+            seen = _within(using, options, settings, before, plan, notes, stop, teller, clock)
         except ClusterError as problem:
             error = problem
+        except StoppedError:
+            error = _stopped(cluster, name, options, teller)
         except KeyboardInterrupt:
             abandoned = True
             raise
@@ -86,9 +100,13 @@ def check(
                 left = _tidied(cluster, name, run, own, options, teller, notes)
     if seen is None:
         assert error is not None
+        if isinstance(error, InterruptedRunError) and left is None and not options.keep:
+            raise KeyboardInterrupt
         kept = name if options.keep and own is not None else ""
         raise _with_remains(error, left, kept, options.where)
-    judged, findings = reckon(cluster, options, settings, before, seen, notes)
+    # After Ctrl-C, or a server that says nothing, it is not asked for long what it is like.
+    asked = cluster.bounded(seconds=_AFTER if left is None else 0)
+    judged, findings = reckon(asked, options, settings, before, seen, notes)
     return Result(
         cluster=cluster.name,
         server=cluster.server,
@@ -117,7 +135,7 @@ def clean_up(
 
     Raises UsageError for a namespace that is not ours.
     """
-    there = found(cluster, name)
+    there = found(cluster.bounded(seconds=seconds), name)
     if there.whose is Whose.OTHERS:
         raise UsageError(
             f"cluster {cluster.name}: namespace {name} was not made by this check: left alone"
@@ -264,10 +282,8 @@ def _within(
         teller=teller,
         clock=clock,
     )
-    if seen.ending is Ending.INTERRUPTED and not options.keep:
-        teller.note(
-            f"interrupted: removing namespace {settings.namespace}; Ctrl-C again leaves it there"
-        )
+    if seen.ending is Ending.INTERRUPTED:
+        _tell_interrupted(settings.namespace, options, teller)
     if seen.ending in (Ending.STUCK, Ending.TIMEOUT):
         try:
             scene.applying(cluster, plan, before.cluster_name, notes, made=True)
@@ -276,6 +292,18 @@ def _within(
                 raise
             notes.append(f"whether policies came to apply meanwhile is not known: {error}")
     return seen
+
+
+def _tell_interrupted(name: str, options: Options, teller: Teller) -> None:
+    if not options.keep:
+        teller.note(f"interrupted: removing namespace {name}; Ctrl-C again leaves it there")
+
+
+def _stopped(cluster: Cluster, name: str, options: Options, teller: Teller) -> InterruptedRunError:
+    _tell_interrupted(name, options, teller)
+    return InterruptedRunError(
+        Fault.UNREACHABLE, f"cluster {cluster.name}: interrupted before the pods were seen"
+    )
 
 
 @contextmanager
@@ -300,6 +328,7 @@ def _tidied(
     notes: list[str],
 ) -> LeftBehind | None:
     """Take the namespace away, or leave it as the user wants; `own` is None if it was not seen."""
+    cluster = cluster.bounded(seconds=options.clean_up)
     if own is None:
         try:
             own = found(cluster, name)  # the answer to its making may have been lost
@@ -329,7 +358,7 @@ def _removed(
     """What is left where it was not gone in time."""
     teller.phase(f"removing namespace {name}")
     stuck = remove(
-        cluster,
+        cluster.bounded(seconds=seconds, stop=stop),
         name,
         uid=uid,
         seconds=seconds,
@@ -350,7 +379,7 @@ def _with_remains(
     else:
         return error
     text = f"{error}. {rest}: {how_to_remove(left.namespace if left else kept, where)}"
-    return ClusterError(
+    return type(error)(
         error.fault, text, status=error.status, reason=error.reason, message=error.message
     )
 

@@ -75,7 +75,7 @@ class KubernetesConnector:
         self._watcher: Watcher | None = None
         self._failure: NodeError | None = None
         self._end = 0.0
-        self._closed = False
+        self._stop = threading.Event()
 
     def prepare(self) -> None:
         """Read the kubeconfig. Raises FileError or UsageError; sends nothing."""
@@ -86,6 +86,7 @@ class KubernetesConnector:
     def connect(self, node: Node) -> Session:
         """Start python on `node`; the first that asks has all pods made."""
         from preflight.cluster.errors import ClusterError
+        from preflight.cluster.patience import StoppedError
 
         ground = self._stand()
         pod = self._pod(ground, node)
@@ -96,10 +97,13 @@ class KubernetesConnector:
             )
         except ClusterError as error:
             raise NodeError(AgentState.FAILED, str(error)) from error
+        except StoppedError as error:
+            raise NodeError(AgentState.FAILED, "the run was ended") from error
         return PodSession(execution, f"pod {ground.namespace}/{pod}", self._timeouts)
 
     def _stand(self) -> _Ground:
         from preflight.cluster.errors import ClusterError
+        from preflight.cluster.patience import StoppedError
 
         with self._setting_up:
             if self._failure is None and self._ground is None:
@@ -108,6 +112,8 @@ class KubernetesConnector:
                 except ClusterError as error:
                     state = AgentState.UNREACHABLE if error.closed else AgentState.FAILED
                     self._failure = NodeError(state, str(error))
+                except StoppedError:
+                    self._failure = NodeError(AgentState.FAILED, "the run was ended")
                 except NodeError as error:
                     self._failure = error
             if self._failure is not None:
@@ -119,9 +125,9 @@ class KubernetesConnector:
         from preflight.cluster import resources
         from preflight.cluster.watching import Query, Watcher
 
-        cluster = self._cluster
-        assert cluster is not None  # prepare() comes first
-        if self._closed:
+        assert self._cluster is not None  # prepare() comes first
+        cluster = self._cluster.bounded(stop=self._stop)
+        if self._stop.is_set():
             raise NodeError(AgentState.FAILED, "the run was ended")
         self._may(cluster)
         found = agentpods.locate(self._nodes, cluster.find(resources.NODES).items)
@@ -193,7 +199,7 @@ class KubernetesConnector:
             raise NodeError(AgentState.UNREACHABLE, f"no pod can start there: {found.silent}")
         watcher = self._watcher
         assert watcher is not None
-        while not self._closed:
+        while not self._stop.is_set():
             states = watcher.states()
             pods = states["pods"].items or ()
             pod = agentpods.pod_of(pods, found.name)
@@ -214,7 +220,7 @@ class KubernetesConnector:
 
     def close(self) -> None:
         """Take the namespace away, and see that it goes. Says what could not be removed."""
-        self._closed = True
+        self._stop.set()
         if self._watcher is not None:
             self._watcher.__exit__()
         with self._setting_up:
@@ -231,14 +237,15 @@ class KubernetesConnector:
 
         end, asked, failed = time.monotonic() + _GONE_S, False, 0
         why = "it cannot be reached"
+        cluster = ground.cluster.bounded(seconds=_GONE_S)
         while time.monotonic() < end and failed < _TRIES:
             try:
-                known = ground.cluster.get(resources.NAMESPACES, ground.namespace)
+                known = cluster.get(resources.NAMESPACES, ground.namespace)
                 there = agentpods.left(known, self._run)
                 if there is None:
                     return  # never made, or somebody else's by that name
                 if not asked:
-                    ground.cluster.delete(resources.NAMESPACES, ground.namespace, uid=there.uid)
+                    cluster.delete(resources.NAMESPACES, ground.namespace, uid=there.uid)
                     asked = True
                 why = f"it is still being deleted after {_GONE_S:.0f} s{there.holding}"
             except ClusterError as error:

@@ -41,7 +41,7 @@ def reckon(
         notes.append(
             f"the API server was gone at the end ({seen.lost}): what is told is what was seen last"
         )
-    if any(not one.green for one in judged) and seen.ending is not Ending.LOST:
+    if any(not one.green for one in judged) and not seen.lost:
         judged = _with_nodes(cluster, judged, seen)
     if options.given is None and not settings.multi_node:
         few = before.workers.taking if before.workers else ()

@@ -39,8 +39,18 @@ def cilium_node_problems(
         other = theirs.get(node.name)
         if other is None or not node.addresses:
             continue
+        if not other.internal:
+            yield Problem(
+                "cilium-node-address",
+                Severity.REQUIRED,
+                "the CiliumNode object of {nodes} has no address",
+                (node.name,),
+                (f"InternalIP of the node: {', '.join(node.addresses)}",),
+                "The other nodes know nowhere to tunnel to: restart the agent of this node.",
+            )
+            continue
         mine, told = set(map(_plain, node.addresses)), set(map(_plain, other.internal))
-        if not told <= mine or not told:
+        if not told <= mine:
             yield Problem(
                 "cilium-node-address",
                 Severity.REQUIRED,
@@ -48,7 +58,7 @@ def cilium_node_problems(
                 (node.name,),
                 (
                     f"InternalIP of the node: {', '.join(node.addresses)}",
-                    f"of the CiliumNode: {', '.join(other.internal) or 'none'}",
+                    f"of the CiliumNode: {', '.join(other.internal)}",
                 ),
                 "The other nodes tunnel to the second one: restart the agent of this node.",
             )
