@@ -49,7 +49,7 @@ def read_snapshot(value: object) -> Snapshot:
     """The snapshot that a file's JSON value stands for. Raises UnreadableError."""
     whole = Record(value, "")
     _check_schema(whole)
-    _check_whole(whole)
+    _refuse_part(whole)
     nodes, agents = [], []
     for record in whole.records("nodes"):
         agent = _agent(record.record("agent"))
@@ -67,7 +67,7 @@ def read_snapshot(value: object) -> Snapshot:
     else:
         _fill(matrix, whole)
     timings = whole.record("timings")
-    return Snapshot(
+    snapshot = Snapshot(
         phase=whole.one_of("phase", Phase),
         started=whole.text("started"),
         finished=whole.text("finished"),
@@ -80,6 +80,8 @@ def read_snapshot(value: object) -> Snapshot:
         records=tuple(map(_record, whole.records("records"))) if whole.has("records") else (),
         merged=_merged(whole, matrix),
     )
+    _check_digest(whole)  # last: whatever else is wrong tells more
+    return snapshot
 
 
 def _record(record: Record) -> Party:
@@ -158,17 +160,21 @@ def _check_schema(whole: Record) -> None:
     raise UnreadableError(f"not a preflight snapshot: it has no schema {SCHEMA}")
 
 
-def _check_whole(whole: Record) -> None:
-    """It is what preflight wrote, and all of a run."""
-    if whole.has(KEY) and whole.value(KEY) != digest_of(whole.as_it_is):
-        raise UnreadableError(
-            f'changed after preflight wrote it ("{KEY}" does not fit): take the original, or '
-            f'remove its "{KEY}" to read it as edited'
-        )
+def _refuse_part(whole: Record) -> None:
+    """A file must hold all of a run."""
     if whole.has("filter"):
         words = whole.record("filter").words("words")
         raise UnreadableError(
             f"only a part of a run, which `preflight show` filtered ({words}): use the whole file"
+        )
+
+
+def _check_digest(whole: Record) -> None:
+    """It is what preflight wrote."""
+    if whole.has(KEY) and whole.value(KEY) != digest_of(whole.as_it_is):
+        raise UnreadableError(
+            f'changed after preflight wrote it ("{KEY}" does not fit): take the original, or '
+            f'remove its "{KEY}" to read it as edited'
         )
 
 
