@@ -716,8 +716,8 @@ PATH = (
                 "fw",
                 fw(
                     "forward",
-                    f"{A_TO_B} {GENEVE} numgen random mod 100 < 30 drop",
-                    f"{B_TO_A} {GENEVE} jhash udp sport mod 4 seed 0x5eed == 1 drop",
+                    f"{A_TO_B} {GENEVE} numgen random mod 100 < 50 drop",
+                    f"{B_TO_A} {GENEVE} jhash udp sport mod 2 seed 0x5eed == 1 drop",
                 ),
             ),
         ),
